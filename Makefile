@@ -1,0 +1,44 @@
+# Every target sets itself up in .venv: nothing but Python >= 3.10, make and the package registry is needed before.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint format bench constraints clean
+.DEFAULT_GOAL := demo
+
+# The constraints fix every version, so that two fresh machines get the same set.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "selplug needs Python >= 3.10; set PYTHON=python3.x")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,test]'
+	@touch $@
+
+demo: $(READY)
+	$(BIN)/selplug demo
+
+# Two single-threaded workers beat one with two threads: the tests are many and small.
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports --no-logo
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY)
+	$(BIN)/python -m bench
+
+# For maintainers: resolve anew, for every supported Python at once.
+constraints: $(READY)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --upgrade --python-version 3.10 --all-extras --no-header --no-annotate \
+		--no-emit-index-url pyproject.toml --output-file constraints.txt
+
+clean:
+	rm -rf $(VENV)

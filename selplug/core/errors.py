@@ -1,0 +1,25 @@
+"""Errors that a user can act on: each message says what was expected, what came, and what to do."""
+
+
+class SelplugError(Exception):
+    """Base of all errors that selplug raises on purpose. The command line prints its text and exits with 2."""
+
+
+class InputError(SelplugError, ValueError):
+    """An argument, an option, a file or a batch is not what it has to be."""
+
+
+class CaptureError(SelplugError):
+    """The units of a model cannot be recorded."""
+
+
+class PerturbationError(SelplugError):
+    """A perturbation broke its promise: shape, dtype, finite values in [0, 1]."""
+
+
+class PluginError(SelplugError):
+    """A plugin is missing, cannot be loaded, or clashes with another."""
+
+
+class ReportError(SelplugError):
+    """A report cannot be written or read."""

@@ -1,0 +1,266 @@
+"""The formulas, as pure functions of tensors. Definitions and sources: docs/methods.md."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .errors import InputError
+
+EPS = 1e-6
+
+
+def class_means(responses: Tensor, targets: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Mean response of every unit to every class.
+
+    Args:
+        responses: (N, U), floating point.
+        targets: hard labels (N,), integers in [0, C), or soft targets (N, C), non-negative; soft targets weight the
+            means as ``(Y^T r) / (Y^T 1)``, which for one-hot Y is the mean over the samples of a class (the
+            generalization to soft targets is ours).
+        num_classes: C.
+
+    Returns:
+        ``(means (C, U), weights (C,))``. ``weights`` is the number of samples (or the mass of the soft targets) per
+        class; where it is 0 the mean is 0 and means nothing. Sums are float32 or wider. Differentiable in both inputs.
+
+    Raises:
+        InputError: shapes do not fit, or a label lies outside [0, C).
+    """
+    if responses.ndim != 2 or not responses.is_floating_point():
+        raise InputError(
+            f"expected floating-point responses (N, U), got {responses.dtype} of shape {tuple(responses.shape)}"
+        )
+    sums, weights = class_sums(responses, one_hot(targets, num_classes, len(responses)))
+    return sums / weights.clamp_min(torch.finfo(weights.dtype).tiny).unsqueeze(1), weights
+
+
+def class_sums(responses: Tensor, soft_targets: Tensor) -> tuple[Tensor, Tensor]:
+    """``(Y^T r (C, U), Y^T 1 (C,))`` for responses r (N, U) and targets Y (N, C), in float32 or wider."""
+    wide = torch.promote_types(responses.dtype, torch.float32)
+    soft_targets = soft_targets.to(wide)
+    # A product with the one-hot matrix, not index_add: the latter is not deterministic on CUDA.
+    return soft_targets.T @ responses.to(wide), soft_targets.sum(0)
+
+
+def one_hot(targets: Tensor, num_classes: int, num_samples: int) -> Tensor:
+    """Targets as a checked (N, C) matrix: hard labels become one-hot rows, soft targets pass.
+
+    Raises:
+        InputError: wrong shape, or a label outside [0, C).
+    """
+    if targets.ndim == 2 and tuple(targets.shape) == (num_samples, num_classes):
+        if not targets.is_floating_point():
+            return targets.float()
+        if (targets < 0).any():
+            raise InputError("expected soft targets >= 0, got negative entries")
+        return targets
+    if targets.ndim != 1 or len(targets) != num_samples:
+        raise InputError(
+            f"expected targets (N,)=({num_samples},) or (N, C)=({num_samples}, {num_classes}), "
+            f"got {tuple(targets.shape)}"
+        )
+    if targets.is_floating_point() or targets.is_complex():
+        raise InputError(f"expected integer labels (N,), got {targets.dtype}")
+    targets = targets.long()
+    if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < num_classes:
+        raise InputError(
+            f"expected labels in [0, {num_classes}), got values from {int(targets.min())} to {int(targets.max())}"
+        )
+    return F.one_hot(targets, num_classes)
+
+
+def class_selectivity(means: Tensor, weights: Tensor | None = None, eps: float = EPS) -> Tensor:
+    """Class selectivity index of every unit (Morcos et al., arXiv 1803.06959; Leavitt & Morcos, arXiv 2003.01262).
+
+    ``SI[u] = (mu_max - mu_rest) / (mu_max + mu_rest + eps)`` with ``mu_max`` the largest class mean and ``mu_rest`` the
+    mean of the other classes' means.
+
+    Args:
+        means: (C, U), non-negative class means; for responses that go below zero rectify them first.
+        weights: (C,), samples per class; classes with weight 0 take no part (ours). None: all classes take part.
+        eps: keeps the quotient finite; a unit with ``mu_max <= eps`` is dead and has index 0 (ours).
+
+    Returns:
+        (U,), in [0, 1] for non-negative means; differentiable.
+
+    Raises:
+        InputError: shapes do not fit, or fewer than two classes have samples: the index is then undefined.
+    """
+    if means.ndim != 2 or (weights is not None and tuple(weights.shape) != (len(means),)):
+        shape = None if weights is None else tuple(weights.shape)
+        raise InputError(f"expected means (C, U) and weights (C,), got {tuple(means.shape)} and {shape}")
+    means = means.to(torch.promote_types(means.dtype, torch.float32))
+    if weights is not None:
+        means = means[weights > 0]
+    if len(means) < 2:
+        raise InputError(
+            f"class selectivity needs samples of at least two classes, got {len(means)}; use more samples or classes"
+        )
+    largest = means.amax(0)
+    rest = (means.sum(0) - largest) / (len(means) - 1)
+    dead = largest <= eps
+    total = torch.where(dead, torch.ones_like(largest), largest + rest + eps)
+    return torch.where(dead, torch.zeros_like(largest), (largest - rest) / total)
+
+
+def shuffle_targets(targets: Tensor, seed: int = 0) -> Tensor:
+    """A seeded permutation of all labels, for the null level of selectivity; (N,) in, (N,) out, on the CPU.
+
+    It is ``targets[torch.randperm(N, generator=torch.Generator().manual_seed(seed))]``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return targets.cpu()[torch.randperm(len(targets), generator=generator)]
+
+
+def spread_targets(start: int, count: int, num_classes: int, seed: int = 0) -> Tensor:
+    """Random labels with equal class sizes for samples ``start`` to ``start + count`` of an endless stream.
+
+    Every block of C consecutive samples gets each class once, in an order drawn from (seed, block), so that the label of
+    a sample does not depend on how the stream is cut into batches. Stands in for :func:`shuffle_targets` where the
+    labels of the whole set are not known beforehand.
+    """
+    first, last = start // num_classes, (start + count - 1) // num_classes
+    blocks = []
+    for block in range(first, last + 1):
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + block) % 2**63)
+        blocks.append(torch.randperm(num_classes, generator=generator))
+    offset = start - first * num_classes
+    return torch.cat(blocks)[offset : offset + count] if blocks else torch.empty(0, dtype=torch.long)
+
+
+def covariance_eigenvalues(covariance: Tensor) -> Tensor:
+    """Eigenvalues of a symmetric (U, U) matrix, largest first, (U,), float64, rounding errors below 0 set to 0."""
+    return torch.linalg.eigvalsh(covariance.double()).flip(0).clamp_min(0)
+
+
+def participation_ratio(eigenvalues: Tensor) -> Tensor:
+    """``D = (sum l)^2 / sum l^2``, a scalar in [1, K]; 0 where all eigenvalues are 0 (Jiang et al., arXiv 2007.02047).
+
+    Args:
+        eigenvalues: (K,), of a covariance, any order.
+    """
+    eigenvalues = _eigenvalues(eigenvalues)
+    largest = eigenvalues.amax() if eigenvalues.numel() else eigenvalues.new_zeros(())
+    if largest <= 0:
+        return eigenvalues.new_zeros(())
+    scaled = eigenvalues / largest  # squares of tiny eigenvalues would underflow
+    return scaled.sum().square() / scaled.square().sum()
+
+
+def corrected_participation_ratio(eigenvalues: Tensor, num_samples: int) -> Tensor:
+    """Participation ratio without the finite-sample bias: ``1/D = 1/D_naive - 1/(N - 1)``.
+
+    The Gaussian expectation of tr S^2; the unit term of arXiv 2509.26560 is left out, since all units of a layer are
+    measured, not sampled.
+
+    Args:
+        eigenvalues: (K,), of the sample covariance.
+        num_samples: N, the samples behind it.
+
+    Returns:
+        A scalar, NaN where the right side is not positive: the sample cannot tell D from infinity.
+    """
+    naive = participation_ratio(eigenvalues)
+    if num_samples < 2 or naive <= 0:
+        return torch.full_like(naive, math.nan)
+    inverse = 1 / naive - 1 / (num_samples - 1)
+    # Differences of rounding size are no evidence of a finite D.
+    return torch.where(inverse > 1e-12, 1 / inverse, torch.nan)
+
+
+def components_for_variance(eigenvalues: Tensor, fraction: float) -> int:
+    """Number of principal components needed for a fraction of the variance (arXiv 2010.07693); 0 if there is none.
+
+    Args:
+        eigenvalues: (K,), of a covariance, any order.
+        fraction: in (0, 1].
+
+    Raises:
+        InputError: the fraction lies outside (0, 1].
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(f"expected a fraction in (0, 1], got {fraction}")
+    eigenvalues = _eigenvalues(eigenvalues).sort(descending=True).values
+    total = eigenvalues.sum()
+    if total <= 0:
+        return 0
+    cumulative = eigenvalues.cumsum(0)
+    # A tolerance of rounding size: with equal eigenvalues, 9 of 10 components hold 90 %.
+    reached = cumulative >= (fraction - 1e-12) * cumulative[-1]
+    return int(reached.to(torch.uint8).argmax()) + 1
+
+
+@dataclass(frozen=True)
+class SpectrumFit:
+    """``l_k ~ k^-exponent`` over the ranks ``first`` to ``last`` (1-based, both included).
+
+    ``stderr`` is the standard error of the exponent, ``r2`` the weighted coefficient of determination. With fewer than
+    10 ranks there is no fit: the three are NaN.
+    """
+
+    exponent: float
+    stderr: float
+    r2: float
+    first: int
+    last: int
+
+
+def spectrum_exponent(eigenvalues: Tensor, first: int = 11, last: int = 500) -> SpectrumFit:
+    """Power-law exponent of an eigenspectrum (Stringer et al., Nature 2019; Jiang et al., arXiv 2007.02047).
+
+    Least squares of log l on log k with weights 1/k. Eigenvalues below ``K * machine_eps * l_1`` are left out. A
+    spectrum with fewer than ``last`` usable ranks is fitted over what it has, from rank 1 up; ``first`` and ``last`` of
+    the result say so.
+
+    Args:
+        eigenvalues: (K,), any order.
+        first, last: ranks to fit, 1-based, both included.
+
+    Raises:
+        InputError: not 1 <= first < last.
+    """
+    if not 1 <= first < last:
+        raise InputError(f"expected ranks 1 <= first < last, got first={first}, last={last}")
+    values = _eigenvalues(eigenvalues).double().sort(descending=True).values
+    if not values.numel() or values[0] <= 0:
+        return SpectrumFit(math.nan, math.nan, math.nan, 1, 0)
+    usable = int((values > len(values) * torch.finfo(values.dtype).eps * values[0]).sum())
+    if usable < last:
+        first, last = 1, usable
+    if last - first + 1 < 10:
+        return SpectrumFit(math.nan, math.nan, math.nan, first, last)
+    rank = torch.arange(first, last + 1, dtype=values.dtype, device=values.device)
+    weight = 1 / rank
+    weight = weight / weight.sum()
+    x, y = rank.log(), values[first - 1 : last].log()
+    x, y = x - (weight * x).sum(), y - (weight * y).sum()
+    spread = (weight * x * x).sum()
+    slope = (weight * x * y).sum() / spread
+    residual = (weight * (y - slope * x).square()).sum()
+    total = (weight * y * y).sum()
+    stderr = (residual / spread / (len(rank) - 2)).sqrt()
+    # A flat spectrum is fitted exactly by a flat line.
+    r2 = 1 - residual / total if total > 1e-24 else torch.ones_like(total)
+    return SpectrumFit(float(-slope), float(stderr), float(r2), first, last)
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson score interval of a proportion, 95 % by default; ``(0, 1)`` without trials."""
+    if trials == 0:
+        return 0.0, 1.0
+    share = successes / trials
+    denominator = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / denominator
+    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)) / denominator
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _eigenvalues(eigenvalues: Tensor) -> Tensor:
+    if eigenvalues.ndim != 1:
+        raise InputError(f"expected eigenvalues (K,), got shape {tuple(eigenvalues.shape)}")
+    return eigenvalues.to(torch.promote_types(eigenvalues.dtype, torch.float32)).clamp_min(0)

@@ -1,0 +1,128 @@
+"""Runs any perturbation safely: the model restored, the range checked, the size measured, each batch seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .errors import InputError, PerturbationError
+from .state import frozen, seeded
+from .types import Perturb
+
+#: How far outside [0, 1] a pixel may lie from rounding alone; such pixels are clamped.
+TOLERANCE = 1e-5
+
+
+class UnitRangeModel(nn.Module):
+    """A model as a function of images in [0, 1], the normalization inside it.
+
+    Attacks see this module, so their epsilons are in pixel units of [0, 1]. Inputs and logits are float32 whatever the
+    model's own dtype: several attacks fail or give NaN in half precision. ``num_classes`` says how many logits there
+    are, for attacks that must know.
+
+    Raises:
+        InputError: mean and std do not fit each other, or a std is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        normalize: tuple[Sequence[float], Sequence[float]] | None,
+        num_classes: int,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.num_classes = num_classes
+        self.channels_last = channels_last
+        first = next(iter([*model.parameters(), *model.buffers()]), torch.zeros(()))
+        self.dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+        mean, std = normalize or ((0.0,), (1.0,))
+        if len(mean) != len(std) or not all(s > 0 for s in std):
+            raise InputError(f"expected mean and std of one length with std > 0, got mean={mean}, std={std}")
+        shape = (1, -1, 1, 1)
+        self.register_buffer("mean", torch.tensor(mean, device=first.device).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(std, device=first.device).view(shape), persistent=False)
+        self.normalized = normalize is not None
+        self.train(model.training)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.normalized:
+            images = (images - self.mean) / self.std
+        if self.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        logits: Tensor = self.model(images.to(self.dtype))
+        return logits.float()
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """Perturbed images (N, C, H, W) in [0, 1] and the sizes applied, ``l2`` and ``linf`` (N,), in pixel units."""
+
+    images: Tensor
+    l2: Tensor
+    linf: Tensor
+
+
+def batch_seed(seed: int, batch: int) -> int:
+    """The seed of every random generator for one batch; the same for all perturbations, so that they are paired.
+
+    ``int(numpy.random.SeedSequence([seed, batch]).generate_state(1)[0])``, in [0, 2**32).
+    """
+    return int(np.random.SeedSequence([seed, batch]).generate_state(1)[0])
+
+
+def run_perturbation(
+    model: nn.Module, perturb: Perturb, images: Tensor, labels: Tensor, *, seed: int = 0, name: str = "perturbation"
+) -> Perturbed:
+    """Perturbs one batch and checks what comes back.
+
+    Args:
+        model: the module that ``perturb`` attacks; whatever the perturbation does to its training flags,
+            ``requires_grad`` and gradients is undone, and the random generators go on as if it had not run.
+        perturb: ``(images, labels) -> images``.
+        images: (N, C, H, W), float32, in [0, 1].
+        labels: (N,).
+        seed: seeds all generators for this batch, see :func:`batch_seed`.
+        name: what errors call the perturbation.
+
+    Raises:
+        InputError: the images given are not float32 in [0, 1].
+        PerturbationError: what came back has another shape or dtype, is not finite, or leaves [0, 1].
+    """
+    check_images(images)
+    inputs = images.detach().clone()
+    with frozen(model), seeded(seed, images.device), torch.enable_grad():
+        with torch.autocast(images.device.type, enabled=False):
+            output = perturb(inputs, labels.clone())
+    if not isinstance(output, Tensor) or output.shape != images.shape:
+        came = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise PerturbationError(f"{name}: expected images of shape {tuple(images.shape)}, got {came}")
+    if output.dtype != images.dtype:
+        raise PerturbationError(f"{name}: expected images of {images.dtype}, got {output.dtype}")
+    output = output.detach().to(images.device)
+    low, high = (float(bound) for bound in output.aminmax())
+    if not (torch.isfinite(output).all() and low >= -TOLERANCE and high <= 1 + TOLERANCE):
+        raise PerturbationError(f"{name}: expected finite pixels in [0, 1], got values from {low:.4g} to {high:.4g}")
+    output = output.clamp(0, 1)
+    change = (output - images).flatten(1)
+    return Perturbed(output, change.norm(dim=1), change.abs().amax(1))
+
+
+def check_images(images: Tensor) -> None:
+    """Raises InputError unless ``images`` are (N, C, H, W), float32, finite and in [0, 1]."""
+    if images.ndim != 4 or images.dtype != torch.float32 or not images.numel():
+        raise InputError(f"expected images (N, C, H, W) in float32, got {images.dtype} of shape {tuple(images.shape)}")
+    low, high = (float(bound) for bound in images.aminmax())
+    if not (0 <= low <= high <= 1):  # NaN fails every comparison
+        raise InputError(
+            f"expected images in [0, 1], got values from {low:.4g} to {high:.4g}; "
+            "give images before normalization, and the normalization as normalize=(mean, std)"
+        )

@@ -1,0 +1,129 @@
+"""What the parts hand to each other: plain frozen dataclasses, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+#: ``(images (N, C, H, W) in [0, 1], labels (N,)) -> images`` of the same shape, dtype and range.
+Perturb = Callable[[Tensor, Tensor], Tensor]
+#: ``(model on images in [0, 1], **options) -> Perturb``; an attribute ``kind`` ("attack" unless given) says what it is.
+PerturbationFactory = Callable[..., Perturb]
+#: ``(num_units=U, num_classes=C, seed=S) -> Metric`` with ``update(responses (N, U), targets (N,))``.
+MeasureFactory = Callable[..., Metric]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and the images to audit it on.
+
+    Args:
+        model: takes images normalized by ``normalize`` and returns logits (N, K).
+        loader: yields ``(images, labels)``; images (N, C, H, W) float in [0, 1] or uint8, labels (N,) in [0, K).
+            It is iterated more than once and must yield the same samples in the same order each time.
+        num_classes: K.
+        normalize: per-channel ``(mean, std)`` that the model expects, or None if it takes images in [0, 1] as they are.
+        name: what to call the model in a report.
+        class_names: K names, or None.
+        targets: the labels of the whole loader in its order, if known without reading the images.
+        info: JSON-ready facts for the report (where weights and data come from).
+        skipped: names of unreadable samples; the loader appends to it while it is read.
+    """
+
+    model: nn.Module
+    loader: Iterable[Sequence[Tensor]]
+    num_classes: int | None = None
+    normalize: tuple[Sequence[float], Sequence[float]] | None = None
+    name: str = "model"
+    class_names: Sequence[str] | None = None
+    targets: Tensor | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+    skipped: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Perturbation:
+    """A perturbation as asked for: a factory with its options, under the name that the report gives it.
+
+    ``kind`` is "attack", "noise" or "corruption"; attacks take part in the worst-case accuracy.
+    ``options`` are all options in force, defaults included, for the record.
+    """
+
+    name: str
+    factory: PerturbationFactory
+    options: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "attack"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way of showing the images: clean, or under one perturbation.
+
+    ``accuracy`` in [0, 1] with its 95 % Wilson interval; ``l2_mean`` and ``linf_max`` are the sizes really applied, in
+    units of [0, 1] pixels.
+    """
+
+    name: str
+    spec: str
+    accuracy: float
+    accuracy_ci95: tuple[float, float]
+    samples: int
+    l2_mean: float
+    linf_max: float
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """Accuracy where a sample counts only if it is right under all of ``conditions`` (clean and every attack)."""
+
+    accuracy: float
+    accuracy_ci95: tuple[float, float]
+    samples: int
+    conditions: tuple[str, ...]
+
+
+#: section ("selectivity", "dimensionality", "spectrum", a measure's name) -> value name -> JSON-ready number
+Sections = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """What was measured of one layer, per condition and per difference clean -> perturbed.
+
+    ``arrays`` holds the values that are no single number: ``(condition, value name) -> array``, such as the index of
+    every unit (U,) or the eigenvalues (K,); those of a difference stand under ``"difference:" + condition``.
+    """
+
+    name: str
+    kind: str
+    units: int
+    dead_units: int
+    conditions: Mapping[str, Sections]
+    differences: Mapping[str, Sections]
+    rectified: bool = False
+    arrays: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A few images to look at: ``images[condition]`` (k, C, H, W) uint8, ``predictions[condition]`` (k,)."""
+
+    labels: tuple[int, ...] = ()
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
+    predictions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """All that one audit measured. ``samples_per_class`` (K,)."""
+
+    conditions: tuple[Condition, ...]
+    worst_case: WorstCase | None
+    layers: tuple[LayerResult, ...]
+    samples_per_class: tuple[int, ...]
+    examples: Examples = field(default_factory=Examples)

@@ -1,0 +1,224 @@
+"""Entry points: find, list and load plugins. Ours come through the same door as anybody's.
+
+Finding and listing import no plugin and no host library.
+"""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+import importlib.metadata
+import inspect
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import entrypoints
+
+from .core.errors import InputError, PluginError
+
+if TYPE_CHECKING:
+    from .core.types import Perturbation
+
+GROUPS = {
+    "selplug.subjects": "where models and data come from",
+    "selplug.perturbations": "attacks, noise, corruptions",
+    "selplug.measures": "streaming measures of a layer",
+    "selplug.training": "hooks into a timm training run",
+    "selplug.attributions": "Captum-style methods",
+    "selplug.reports": "ways to write a report",
+}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point. ``extra`` is the extra of its distribution that it needs, ``missing`` what of it is absent."""
+
+    group: str
+    name: str
+    target: str
+    distribution: str
+    version: str
+    extra: str | None
+    missing: tuple[str, ...]
+    entry_point: entrypoints.EntryPoint
+
+    @property
+    def install_hint(self) -> str:
+        return f'pip install "{self.distribution}[{self.extra}]"'
+
+
+def plugins(group: str) -> dict[str, Plugin]:
+    """All plugins of a group by name, sorted.
+
+    Raises:
+        PluginError: two distributions register one name, or an entry-point file cannot be read.
+    """
+    try:
+        found = entrypoints.get_group_all(group)
+    except configparser.Error as error:
+        raise PluginError(f"an installed package has an entry_points.txt that cannot be read: {error}") from error
+    result: dict[str, Plugin] = {}
+    for entry in found:
+        distribution = entry.distro.name if entry.distro else "unknown"
+        if entry.name in result:
+            raise PluginError(
+                f"two plugins are called {entry.name!r} in {group}: one of {result[entry.name].distribution}, one of "
+                f"{distribution}; uninstall one of them"
+            )
+        extra = entry.extras[0] if entry.extras else None
+        result[entry.name] = Plugin(
+            group=group,
+            name=entry.name,
+            target=f"{entry.module_name}:{entry.object_name}",
+            distribution=distribution,
+            version=(entry.distro.version if entry.distro else None) or "",
+            extra=extra,
+            missing=_missing(distribution, extra),
+            entry_point=entry,
+        )
+    return dict(sorted(result.items()))
+
+
+def load(group: str, name: str) -> Any:
+    """The object behind a name.
+
+    Raises:
+        PluginError: no such name (the near ones are given), a host library is missing (the extra is given), or the
+            plugin does not import.
+    """
+    known = plugins(group)
+    if name not in known:
+        raise PluginError(f"unknown {_singular(group)} {name!r}; {_suggestion(name, known)}")
+    plugin = known[name]
+    try:
+        return plugin.entry_point.load()
+    except Exception as error:  # a plugin may fail in any way at import; the message must still name it
+        if plugin.missing:
+            raise PluginError(
+                f"{name} needs {', '.join(plugin.missing)}, which is not installed: {plugin.install_hint}"
+            ) from error
+        raise PluginError(f"{name} of {plugin.distribution} ({plugin.target}) cannot be loaded: {error!r}") from error
+
+
+def perturbation(spec: str) -> Perturbation:
+    """``name`` or ``name:key=value,key=value`` as a perturbation, its options checked against the factory's signature.
+
+    A value is a number (``0.1``, ``1e-3``), a fraction (``8/255``), ``true`` or ``false``, or a word.
+
+    Raises:
+        InputError: the text does not parse, an option is unknown, or a value is of the wrong type.
+        PluginError: unknown name, or its host library is missing.
+    """
+    from .core.types import Perturbation
+
+    name, options = parse_spec(spec)
+    factory = load("selplug.perturbations", name)
+    options = check_options(name, factory, options)
+    return Perturbation(spec.strip(), factory, options, getattr(factory, "kind", "attack"))
+
+
+def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
+    """``"pgd:eps=8/255,steps=20"`` -> ``("pgd", {"eps": 0.0313..., "steps": 20})``."""
+    name, _, rest = spec.strip().partition(":")
+    options: dict[str, Any] = {}
+    for item in filter(None, (part.strip() for part in rest.split(","))):
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not (equals and key.isidentifier() and value):
+            raise InputError(f"{spec!r}: expected name:key=value,key=value, got {item!r}")
+        if key in options:
+            raise InputError(f"{spec!r}: option {key} is given twice")
+        options[key] = parse_value(value)
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise InputError(f"{spec!r}: expected name:key=value,key=value, got the name {name!r}")
+    return name, options
+
+
+def parse_value(text: str) -> bool | int | float | str:
+    """A number, a fraction of two numbers, true or false; anything else stays a word."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    numerator, slash, denominator = text.partition("/")
+    try:
+        if slash:
+            return float(numerator) / float(denominator)
+        return int(text)
+    except ZeroDivisionError:
+        raise InputError(f"division by zero in {text!r}") from None
+    except ValueError:
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+
+def check_options(name: str, factory: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options in force: those given, checked against the defaults of the factory's signature, and those defaults.
+
+    Raises:
+        InputError: an unknown option (the valid ones are given), a value of another type than its default, a number
+            that is not finite, or a required option that is missing.
+    """
+    parameters = list(inspect.signature(factory).parameters.values())[1:]  # the first is the model
+    known = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    checked = {key: p.default for key, p in known.items() if p.default is not p.empty}
+    for key, value in options.items():
+        if key not in known and not open_ended:
+            raise InputError(f"{name} has no option {key!r}; {_suggestion(key, known)}")
+        checked[key] = _check_type(f"{name}: option {key}", value, checked.get(key))
+    for key in known:
+        if key not in checked:
+            raise InputError(f"{name} needs the option {key}, as in {name}:{key}=...")
+    return checked
+
+
+def _check_type(what: str, value: Any, default: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{what}: expected a finite number, got {value}")
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise InputError(f"{what}: expected true or false, got {value!r}")
+    elif isinstance(default, float):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(f"{what}: expected a number such as 0.03 or 8/255, got {value!r}")
+        return float(value)
+    elif isinstance(default, int):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise InputError(f"{what}: expected a number, got {value!r}")
+    elif isinstance(default, str) and not isinstance(value, str):
+        raise InputError(f"{what}: expected a word, got {value!r}")
+    return value
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=5, cutoff=0.6)
+    if near:
+        return f"did you mean {', '.join(near)}? There are: {', '.join(names)}"
+    return f"there are: {', '.join(names) or 'none'}"
+
+
+def _singular(group: str) -> str:
+    return group.rpartition(".")[2].removesuffix("s")
+
+
+def _missing(distribution: str, extra: str | None) -> tuple[str, ...]:
+    """Which requirements of an extra are not installed; reads metadata, imports nothing."""
+    if extra is None:
+        return ()
+    try:
+        requirements = importlib.metadata.requires(distribution) or []
+    except importlib.metadata.PackageNotFoundError:
+        return ()
+    missing = []
+    for requirement in requirements:
+        if re.search(rf"extra\s*==\s*['\"]{re.escape(extra)}['\"]", requirement):
+            package = re.split(r"[\s;<>=!~\[(]", requirement, maxsplit=1)[0]
+            try:
+                importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                missing.append(package)
+    return tuple(missing)
