@@ -1,0 +1,101 @@
+"""The report of an audit: what was measured, of what, with which settings, where."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.types import AuditResult, Examples
+
+SCHEMA_VERSION = "1.0"
+
+
+@dataclass(frozen=True)
+class Report:
+    """One audit with its provenance; :func:`selplug.audit` makes it, ``save`` writes it.
+
+    ``subject`` says which model on which data, ``settings`` everything that was asked for, ``environment`` versions,
+    device and times. The three are JSON-ready.
+    """
+
+    subject: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    result: AuditResult = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of ``report.json``: plain dicts, lists, numbers and strings; undefined numbers are None."""
+        result = self.result
+        data = {
+            "schema_version": SCHEMA_VERSION,
+            "subject": dict(self.subject),
+            "settings": dict(self.settings),
+            "environment": dict(self.environment),
+            "conditions": [asdict(condition) for condition in result.conditions],
+            "worst_case": asdict(result.worst_case) if result.worst_case else None,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "units": layer.units,
+                    "dead_units": layer.dead_units,
+                    "conditions": layer.conditions,
+                    "differences": layer.differences,
+                }
+                for layer in result.layers
+            ],
+        }
+        return _plain(data)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The content of ``units.npz``: ``layer|condition|value`` -> array (per-unit values (U,), eigenvalues (K,))."""
+        return {
+            f"{layer.name}|{condition}|{value}": array
+            for layer in self.result.layers
+            for (condition, value), array in layer.arrays.items()
+        }
+
+    @property
+    def examples(self) -> Examples:
+        """A few images beside their perturbed versions."""
+        return self.result.examples
+
+    def network_selectivity(self, condition: str = "clean") -> float:
+        """Mean over layers of the layers' mean selectivity; each layer counts the same (arXiv 2003.01262)."""
+        values = [layer.conditions[condition]["selectivity"]["mean"] for layer in self.result.layers]
+        return float(np.mean(values))
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes ``report.json``, ``units.npz`` and ``report.html`` into ``folder``; see :func:`selplug.reports.save`."""
+        from . import save
+
+        return save(self, folder)
+
+    def summary(self) -> str:
+        """The tables of the terminal as plain text."""
+        from .text import summary
+
+        return summary(self)
+
+    def _repr_html_(self) -> str:
+        from .text import notebook
+
+        return notebook(self)
+
+
+def _plain(value: Any) -> Any:
+    """JSON-ready: mappings and sequences copied, numpy and torch scalars unwrapped, NaN and infinity as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item") and not isinstance(value, (str, bytes)):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
