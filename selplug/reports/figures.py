@@ -1,0 +1,261 @@
+"""Figures of a report as plotly figure dicts: ``plotly.graph_objects.Figure(selectivity(report)).show()``.
+
+Pure functions of a report. Every trace of a condition carries ``legendgroup`` = its place, so that a page can switch
+conditions; ``layout.meta`` holds a ``note`` and, for some, a table (``columns``, ``rows``) of what the figure shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..core.types import LayerResult
+from .report import Report
+from .style import GREY, color, interval, label, number, percent, short_names, short_number, symbol
+
+Figure = dict[str, Any]
+#: ``(layer, sections of one condition) -> value``
+Read = Callable[[LayerResult, Mapping[str, Mapping[str, Any]]], Any]
+
+#: key in the section "dimensionality" -> what to call it
+DIMENSIONS = {
+    "participation_ratio_corrected": "participation ratio, corrected for the sample",
+    "participation_ratio": "participation ratio, plain",
+    "components_90": "components for 90 % of the variance",
+    "components_95": "components for 95 % of the variance",
+    "components_99": "components for 99 % of the variance",
+}
+SELECTIVITIES = {"mean": "mean over all units", "mean_alive": "mean over units that are not dead"}
+RESPONSES, DIFFERENCE = "clean and perturbed responses", "difference, perturbed − clean"
+
+
+def accuracy(report: Report) -> Figure:
+    """Accuracy per condition with its 95 % Wilson interval, and the worst case below."""
+    conditions = report.result.conditions
+    rows = [(c.name, c.accuracy, c.accuracy_ci95, c.samples, color(i)) for i, c in enumerate(conditions)]
+    worst = report.result.worst_case
+    if worst is not None:
+        rows.append(("worst case", worst.accuracy, worst.accuracy_ci95, worst.samples, GREY))
+    names = [label(name) for name in short_names([row[0] for row in rows], 34)]
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "y": names,
+        "x": [100 * row[1] for row in rows],
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [100 * (row[2][1] - row[1]) for row in rows],
+            "arrayminus": [100 * (row[1] - row[2][0]) for row in rows],
+            "thickness": 1.5,
+            "width": 5,
+            "color": GREY,
+        },
+        "marker": {"color": [row[4] for row in rows], "opacity": 0.85},
+        "customdata": [[label(row[0]), percent(row[1]), interval(row[2]), row[3]] for row in rows],
+        "hovertemplate": "<b>%{customdata[0]}</b><br>accuracy %{customdata[1]}<br>95 % interval %{customdata[2]}"
+        "<br>%{customdata[3]} samples<extra></extra>",
+        "showlegend": False,
+    }
+    layout = _layout("Accuracy per condition", height=90 + 30 * len(rows))
+    layout["xaxis"] = {"title": {"text": "accuracy, %"}, "range": [0, 103], "tickvals": list(range(0, 101, 20))}
+    layout["yaxis"] = {"type": "category", "autorange": "reversed", "automargin": True, "showgrid": False}
+    layout["bargap"] = 0.35
+    return {"data": [bars], "layout": layout}
+
+
+def selectivity(report: Report, value: str = "mean") -> Figure:
+    """Mean class selectivity over depth, a line per condition; dotted: the same under shuffled labels.
+
+    Args:
+        value: "mean" over all units, or "mean_alive" over those that are not dead.
+    """
+    figure = section(report, "selectivity", value)
+    layout = figure["layout"]
+    layout["title"]["text"] = f"Class selectivity over depth, {SELECTIVITIES.get(value, label(value))}"
+    layout["yaxis"] |= {"title": {"text": "class selectivity index"}, "rangemode": "tozero"}
+    nulls = []
+    for place, condition in enumerate(report.result.conditions):
+        null = _values(report, "conditions", condition.name, lambda _, s: s.get("selectivity", {}).get("null"))
+        for point, text in zip(figure["data"][place]["customdata"], null, strict=True):
+            point.append(f"<br>null level {short_number(text)}")
+        figure["data"][place]["hovertemplate"] = figure["data"][place]["hovertemplate"].replace(
+            "<extra>", "%{customdata[5]}<extra>"
+        )
+        nulls.append(
+            {
+                **_trace(place, condition.name),
+                "x": figure["data"][place]["x"],
+                "y": null,
+                "mode": "lines",
+                "line": {"color": color(place), "dash": "dot", "width": 1.5},
+                "opacity": 0.75,
+                "hoverinfo": "skip",
+                "showlegend": False,
+            }
+        )
+    figure["data"] += nulls
+    layout["meta"]["note"] = "Dotted: the null level, the same index after the labels were shuffled. " + _note(layout)
+    return figure
+
+
+def dimensionality(report: Report, quantity: str = "participation_ratio_corrected", of_units: bool = False) -> Figure:
+    """A measure of dimensionality over depth: of clean and perturbed responses above, of their difference below.
+
+    Args:
+        quantity: a key of :data:`DIMENSIONS`.
+        of_units: divided by the layer's number of units.
+    """
+
+    def read(layer: LayerResult, sections: Mapping[str, Mapping[str, Any]]) -> float | None:
+        value = number(sections.get("dimensionality", {}).get(quantity))
+        return value / layer.units if of_units and value is not None else value
+
+    figure = _over_depth(report, "dimensionality", read, "not resolved")
+    unit = "share of the layer's units" if of_units else "dimensions"
+    figure["layout"]["title"]["text"] = f"Dimensionality over depth: {DIMENSIONS.get(quantity, label(quantity))}"
+    for axis in ("yaxis", "yaxis2"):
+        if axis in figure["layout"]:
+            figure["layout"][axis] |= {"title": {"text": unit}, "rangemode": "tozero"}
+    return figure
+
+
+def section(report: Report, name: str, value: str, error: str | None = None) -> Figure:
+    """Any single number of any measure's section over depth; of the difference too, if it was measured there.
+
+    Args:
+        name: the section, such as a third-party measure's name.
+        value: the key in that section.
+        error: the key of its standard error, drawn as a bar.
+    """
+
+    def reader(key: str) -> Read:
+        return lambda _, sections: sections.get(name, {}).get(key)
+
+    figure = _over_depth(report, name, reader(value), "no value", reader(error) if error else None)
+    figure["layout"]["title"]["text"] = f"{label(name)}: {label(value)} over depth"
+    for axis in ("yaxis", "yaxis2"):
+        if axis in figure["layout"]:
+            figure["layout"][axis]["title"] = {"text": label(value)}
+    return figure
+
+
+def section_values(report: Report, name: str) -> list[str]:
+    """The keys of a section that hold a number in some layer, in order of appearance."""
+    keys: dict[str, None] = {}
+    for layer in report.result.layers:
+        for sections in (*layer.conditions.values(), *layer.differences.values()):
+            keys |= {key: None for key, item in sections.get(name, {}).items() if number(item) is not None}
+    return list(keys)
+
+
+def section_names(report: Report) -> list[str]:
+    """The sections that some layer has, in order of appearance."""
+    layers = report.result.layers
+    measured = (sections for layer in layers for sections in (*layer.conditions.values(), *layer.differences.values()))
+    return list(dict.fromkeys(name for sections in measured for name in sections))
+
+
+def _over_depth(report: Report, name: str, read: Read, missing: str, read_error: Read | None = None) -> Figure:
+    """Lines over layers per condition; a second panel below where the section was measured on differences."""
+    layers = report.result.layers
+    both = any(name in sections for layer in layers for sections in layer.differences.values())
+    ticks = depth_ticks(report)
+    data, gaps = [], []
+    for kind, axis in (("conditions", "y"), ("differences", "y2"))[: 1 + both]:
+        for place, condition in enumerate(report.result.conditions):
+            if kind == "differences" and not any(condition.name in layer.differences for layer in layers):
+                continue
+            values = _values(report, kind, condition.name, read)
+            what = condition.name if kind == "conditions" else f"difference {condition.name} − clean"
+            gaps += [
+                f"{layer.name} ({what})"
+                for layer, value in zip(layers, values, strict=True)
+                if value is None and name in getattr(layer, kind).get(condition.name, {})
+            ]
+            trace = {
+                **_trace(place, what),
+                "x": ticks,
+                "y": values,
+                "yaxis": axis,
+                "mode": "lines+markers",
+                "line": {"color": color(place), "width": 2},
+                "marker": {"symbol": symbol(place), "size": 6},
+                "connectgaps": False,
+                "showlegend": kind == "conditions",
+                "customdata": [
+                    [
+                        label(layer.name),
+                        label(layer.kind),
+                        layer.units,
+                        _dead(layer, kind, condition.name),
+                        short_number(value),
+                    ]
+                    for layer, value in zip(layers, values, strict=True)
+                ],
+                "hovertemplate": "<b>%{customdata[0]}</b><br>%{meta[0]}: <b>%{customdata[4]}</b><br>%{customdata[1]}, "
+                "%{customdata[2]} units, %{customdata[3]} dead<extra></extra>",
+            }
+            if read_error:
+                errors = _values(report, kind, condition.name, read_error)
+                trace["error_y"] = {"type": "data", "array": errors, "thickness": 1, "width": 3}
+            data.append(trace)
+    layout = _layout("", height=620 if both else 400)
+    layout["xaxis"] = {"type": "category", "title": {"text": "layer, input to output"}, "automargin": True}
+    layout["xaxis"] |= {"categoryorder": "array", "categoryarray": ticks, "tickfont": {"size": 10}}
+    layout["yaxis"] = {"automargin": True}
+    if both:
+        layout["xaxis"]["anchor"] = "y2"
+        layout["yaxis"]["domain"] = [0.56, 1]
+        layout["yaxis2"] = {"automargin": True, "domain": [0, 0.44]}
+        layout["annotations"] = [_panel_title(RESPONSES, 1), _panel_title(DIFFERENCE, 0.44)]
+    layout["meta"]["note"] = f"{missing.capitalize()}, left out of the lines: {_listing(gaps)}." if gaps else ""
+    return {"data": data, "layout": layout}
+
+
+def _dead(layer: LayerResult, kind: str, condition: str) -> str:
+    """How many units are dead under this condition; of a difference: on clean images."""
+    measured = layer.conditions.get(condition, {}).get("selectivity", {}) if kind == "conditions" else {}
+    return short_number(measured.get("dead_units", layer.dead_units), "unknown")
+
+
+def depth_ticks(report: Report) -> list[str]:
+    """A name for every layer on the x axis: its place and its name, shortened; all different."""
+    names = short_names([layer.name for layer in report.result.layers], 20)
+    return [f"{place} {label(name)}" for place, name in enumerate(names, 1)]
+
+
+def _values(report: Report, kind: str, condition: str, read: Read) -> list[float | None]:
+    return [number(read(layer, getattr(layer, kind).get(condition, {}))) for layer in report.result.layers]
+
+
+def _trace(place: int, name: str) -> Figure:
+    # The full name goes through meta: a "%{...}" in a name must not become a placeholder of the hover text.
+    short = label(short_names([name], 40)[0])
+    return {"type": "scatter", "name": short, "legendgroup": str(place), "meta": [label(name)]}
+
+
+def _layout(title: str, height: int) -> Figure:
+    return {
+        "title": {"text": title},
+        "height": height,
+        "hovermode": "closest",
+        "margin": {"l": 60, "r": 20, "t": 50, "b": 50},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "meta": {"note": ""},
+    }
+
+
+def _note(layout: Figure) -> str:
+    return str(layout["meta"]["note"])
+
+
+def _panel_title(text: str, top: float) -> Figure:
+    place = {"xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left", "yanchor": "bottom"}
+    return {"text": f"<b>{text}</b>", "showarrow": False, **place}
+
+
+def _listing(names: list[str], limit: int = 6) -> str:
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,130 @@
+"""Example images beside their perturbed versions, as PNG data URIs."""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..core.errors import ReportError
+from .report import Report
+
+#: Pixel bytes that the page may hold; beyond it fewer examples are shown.
+BUDGET = 16_000_000
+FACTORS = (100, 50, 20, 10, 5, 2, 1, 0.5)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One image under one condition; ``difference`` is None for clean images."""
+
+    image: str
+    difference: str | None
+    predicted: str
+    right: bool | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """All examples under one condition. ``factor`` amplifies the difference, 0 where nothing changed."""
+
+    condition: str
+    factor: float
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """``labels``: true label of each example, ``rows``: one per condition, ``width`` in CSS pixels."""
+
+    labels: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
+    width: int = 96
+    left_out: int = 0
+    averaged: bool = field(default=False)
+
+
+def gallery(report: Report) -> Gallery:
+    """The examples of a report, ready to show; empty if none were kept.
+
+    Raises:
+        ReportError: images are not (k, C, H, W) uint8, or conditions do not fit together.
+    """
+    examples = report.examples
+    clean_name = report.result.conditions[0].name if report.result.conditions else "clean"
+    names = [c.name for c in report.result.conditions if c.name in examples.images] or list(examples.images)
+    if not names:
+        return Gallery()
+    shape = examples.images[names[0]].shape
+    for name in names:
+        image = examples.images[name]
+        if image.ndim != 4 or image.dtype != np.uint8 or image.shape != shape:
+            raise ReportError(
+                f"expected example images (k, C, H, W) uint8, the same shape for all conditions, got {image.dtype} "
+                f"{image.shape} for {name!r} and {shape} for {names[0]!r}"
+            )
+    count = min(shape[0], len(examples.labels))
+    each = 3 * shape[2] * shape[3] * (2 * len(names))
+    shown = min(count, max(1, BUDGET // max(1, each)))
+    clean = examples.images.get(clean_name)
+    rows = []
+    for name in names:
+        factor = _factor(clean[:shown], examples.images[name][:shown]) if clean is not None else 0
+        predictions = examples.predictions.get(name, ())
+        cells = []
+        for k in range(shown):
+            difference = None
+            if clean is not None and name != clean_name:
+                change = examples.images[name][k].astype(np.float32) - clean[k]
+                difference = data_uri(np.rint(128 + factor * change).clip(0, 255).astype(np.uint8))
+            known = k < len(predictions)
+            cells.append(
+                Cell(
+                    image=data_uri(examples.images[name][k]),
+                    difference=difference,
+                    predicted=class_name(report, predictions[k]) if known else "not recorded",
+                    right=predictions[k] == examples.labels[k] if known else None,
+                )
+            )
+        rows.append(Row(name, factor, tuple(cells)))
+    return Gallery(
+        labels=tuple(class_name(report, label) for label in examples.labels[:shown]),
+        rows=tuple(rows),
+        width=min(160, max(96, shape[3])),
+        left_out=count - shown,
+        averaged=shape[1] not in (1, 3),
+    )
+
+
+def class_name(report: Report, index: int) -> str:
+    """The name of a class, or its number if names are not known."""
+    names = report.subject.get("class_names") or ()
+    return str(names[index]) if 0 <= index < len(names) else f"class {index}"
+
+
+def data_uri(image: np.ndarray) -> str:
+    """(C, H, W) uint8 as a PNG data URI; neither 1 nor 3 channels: their mean as grey."""
+    pixels = image.transpose(1, 2, 0) if len(image) == 3 else np.rint(image.mean(0)).astype(np.uint8)
+    return "data:image/png;base64," + base64.b64encode(png(pixels)).decode("ascii")
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A PNG file of grey (H, W) or colour (H, W, 3) pixels, uint8."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = pixels.shape[:2]
+    lines = pixels.reshape(height, -1)
+    raw = np.concatenate([np.zeros((height, 1), np.uint8), lines], axis=1).tobytes()  # filter 0 before every line
+    header = struct.pack(">IIBBBBB", width, height, 8, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw, 9)) + chunk(b"IEND", b"")
+
+
+def _factor(clean: np.ndarray, changed: np.ndarray) -> float:
+    """The largest round factor that keeps every difference visible without clipping around grey 128."""
+    largest = int(np.abs(changed.astype(np.int16) - clean).max(initial=0))
+    return next((factor for factor in FACTORS if factor * largest <= 127), FACTORS[-1]) if largest else 0

@@ -1,0 +1,87 @@
+"""What all figures and tables share: colours, short names, safe labels, number formats."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from typing import Any
+
+#: Mid-tones, readable on white and on near-black; the first is for clean images.
+PALETTE = (
+    "#3b82c4",
+    "#e0702f",
+    "#2b9d6a",
+    "#c2529b",
+    "#8f6fd6",
+    "#b28a14",
+    "#d64f5f",
+    "#1c9fae",
+    "#947763",
+    "#7d9130",
+)
+SYMBOLS = ("circle", "square", "diamond", "triangle-up")
+GREY = "#8a8f98"
+
+
+def color(index: int) -> str:
+    """The colour of the condition at this place of the report, the same in every figure."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def symbol(index: int) -> str:
+    """The marker that tells conditions apart whose colour repeats."""
+    return SYMBOLS[index // len(PALETTE) % len(SYMBOLS)]
+
+
+def printable(text: object) -> str:
+    """Text without control characters and broken unicode, which could steer a terminal or break an encoder."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
+
+
+def label(text: object) -> str:
+    """Text for a plotly label, which would read ``<b>`` as markup. Plotly does not know ``&quot;``, so quotes stay."""
+    return html.escape(printable(text), quote=False)
+
+
+def shorten(text: str, limit: int) -> str:
+    """At most ``limit`` characters, cut in the middle: both ends of a layer's name or a spec tell something."""
+    if len(text) <= limit:
+        return text
+    tail = (limit - 1) // 2
+    return text[: limit - 1 - tail] + "…" + text[-tail:]
+
+
+def short_names(names: Sequence[str], limit: int) -> list[str]:
+    """Shortened names; those that would become equal are numbered."""
+    short = [shorten(printable(name), limit) for name in names]
+    return [name if short.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(short, 1)]
+
+
+def number(value: Any) -> float | None:
+    """A finite number or None; numpy and torch scalars are unwrapped, anything else is no number."""
+    if hasattr(value, "item"):
+        try:
+            value = value.item()
+        except (RuntimeError, ValueError):  # a tensor or an array of more than one value
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def interval(ci95: Sequence[float]) -> str:
+    low, high = ci95
+    return f"{100 * low:.1f} – {100 * high:.1f} %"
+
+
+def short_number(value: Any, missing: str = "–", spec: str = ".4g") -> str:
+    """Four significant digits or as ``spec`` says; whole numbers whole."""
+    value = number(value)
+    if value is None:
+        return missing
+    return f"{int(value)}" if isinstance(value, int) or value == 0 else f"{value:{spec}}"

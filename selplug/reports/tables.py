@@ -1,0 +1,92 @@
+"""The tables that terminal, notebook and page have in common, as plain text cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.types import LayerResult
+from .report import Report
+from .style import interval, number, percent, printable, short_number
+
+
+@dataclass(frozen=True)
+class Table:
+    """``numeric`` says which columns to align right. Cells are printable but not escaped for HTML."""
+
+    title: str
+    columns: tuple[str, ...]
+    numeric: tuple[bool, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def conditions_table(report: Report) -> Table:
+    """Accuracy per condition, the sizes of the perturbations really applied, and the worst case."""
+    rows = [
+        (
+            printable(c.name),
+            percent(c.accuracy),
+            interval(c.accuracy_ci95),
+            str(c.samples),
+            short_number(c.l2_mean, spec="#.3g"),
+            short_number(c.linf_max, spec="#.3g"),
+        )
+        for c in report.result.conditions
+    ]
+    worst = report.result.worst_case
+    if worst is not None:
+        name = f"worst case of {len(worst.conditions)}"
+        rows.append((name, percent(worst.accuracy), interval(worst.accuracy_ci95), str(worst.samples), "–", "–"))
+    return Table(
+        title="Accuracy, and the size of the perturbations applied (pixels in [0, 1])",
+        columns=("condition", "accuracy", "95 % interval", "samples", "mean L2", "max Linf"),
+        numeric=(False, True, True, True, True, True),
+        rows=tuple(rows),
+    )
+
+
+def layers_table(report: Report, condition: str | None = None) -> Table:
+    """A row per layer, with what was measured under one condition, the first (clean) unless said otherwise."""
+    if condition is None:
+        condition = report.result.conditions[0].name if report.result.conditions else "clean"
+    layers = report.result.layers
+
+    measured = {name for layer in layers for name in layer.conditions.get(condition, {})}
+
+    def cell(section: str, key: str, spec: str, missing: str = "–") -> Callable[[LayerResult], str]:
+        def read(layer: LayerResult) -> str:
+            values = layer.conditions.get(condition, {}).get(section, {})
+            return short_number(values.get(key), missing if key in values else "–", spec)
+
+        return read
+
+    columns: list[tuple[str, bool, Callable[[LayerResult], str]]] = [
+        ("layer", False, lambda layer: printable(layer.name)),
+        ("kind", False, lambda layer: printable(layer.kind)),
+        ("units", True, lambda layer: str(layer.units)),
+        ("dead", True, lambda layer: short_number(layer.dead_units)),
+    ]
+    if "selectivity" in measured:
+        columns.append(("selectivity", True, cell("selectivity", "mean", ".3f")))
+        columns.append(("null level", True, cell("selectivity", "null", ".3f")))
+    if "dimensionality" in measured:
+        columns.append(("part. ratio", True, cell("dimensionality", "participation_ratio", ".2f")))
+        corrected = cell("dimensionality", "participation_ratio_corrected", ".2f", "not resolved")
+        columns.append(("corrected", True, corrected))
+    if "spectrum" in measured:
+        columns.append(("exponent", True, lambda layer: _exponent(layer.conditions.get(condition, {}))))
+    return Table(
+        title=f"Layers, {printable(condition)} images" if condition == "clean" else f"Layers, {printable(condition)}",
+        columns=tuple(title for title, _, _ in columns),
+        numeric=tuple(numeric for _, numeric, _ in columns),
+        rows=tuple(tuple(cell(layer) for _, _, cell in columns) for layer in layers),
+    )
+
+
+def _exponent(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    section = sections.get("spectrum", {})
+    value, error = number(section.get("exponent")), number(section.get("stderr"))
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")

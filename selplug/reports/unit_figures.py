@@ -1,0 +1,196 @@
+"""Figures of one layer: the eigenspectrum with its fit, and the values of single units."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+
+from ..core.errors import InputError
+from ..core.types import LayerResult
+from .figures import Figure, _layout, _trace
+from .report import Report
+from .style import color, label, number, short_number, symbol
+
+#: Points per line. More than a screen can tell apart would only make the file large: 60 layers x 30 conditions.
+POINTS = 60
+#: ``selectivity_null`` holds the null level of ``selectivity``.
+NULL = "_null"
+NO_FIT = {"exponent": "–", "r2": "–", "ranks": "fewer than 10 ranks, not fitted"}
+
+
+def spectrum(report: Report, layer: str, difference: bool = False) -> Figure:
+    """Eigenvalues of a layer's covariance against their rank, log-log, with the fitted power law per condition.
+
+    Args:
+        layer: its name.
+        difference: of the responses' difference perturbed − clean, instead of the responses.
+
+    Raises:
+        InputError: no such layer.
+    """
+    found = find_layer(report, layer)
+    data, rows, drawn = [], [], 0
+    for place, condition in enumerate(report.result.conditions):
+        key = f"difference:{condition.name}" if difference else condition.name
+        values = found.arrays.get((key, "eigenvalues"))
+        if values is None:
+            continue
+        sections = (found.differences if difference else found.conditions).get(condition.name, {})
+        fit = _Fit(sections.get("spectrum", {}), values)
+        name = f"difference {condition.name} − clean" if difference else condition.name
+        ranks, shown = _log_spaced(fit.usable)
+        drawn = max(drawn, len(fit.usable))
+        base = _trace(place, name)
+        points = {
+            **base,
+            "x": ranks,
+            "y": shown,
+            "mode": "markers",
+            "marker": {"symbol": symbol(place), "size": 5, "color": color(place)},
+            "name": f"{base['name']}: {fit.text['exponent']}",
+            "hovertemplate": f"<b>%{{meta[0]}}</b><br>rank %{{x}}: %{{y:.4g}}<br>exponent {fit.text['exponent']}, "
+            f"R² {fit.text['r2']}<br>ranks {fit.text['ranks']}<extra></extra>",
+        }
+        line = {**base, "mode": "lines", "line": {"color": color(place), "width": 1.5}, "showlegend": False}
+        x, y = fit.line()
+        data += [points, {**line, "x": x, "y": y, "hoverinfo": "skip"}]
+        rows.append([str(place), name, fit.text["exponent"], fit.text["r2"], fit.text["ranks"]])
+    layout = _layout(f"Eigenspectrum of {label(layer)}", height=460)
+    # Whole decades only where there are enough: a short axis needs the ticks between.
+    layout["xaxis"] = {"type": "log", "title": {"text": "rank k"}, "dtick": 1 if drawn > 30 else "D2"}
+    layout["yaxis"] = {"type": "log", "title": {"text": "eigenvalue (variance)"}, "exponentformat": "power"}
+    layout["yaxis"] |= {"automargin": True}
+    layout["meta"] |= {
+        "columns": ["condition", "exponent ± standard error", "R²", "fitted ranks"],
+        "rows": rows,
+        "note": f"At most {POINTS} ranks are drawn, evenly spaced on the log axis; the fit uses all in its range. "
+        "Eigenvalues of rounding size are left out.",
+    }
+    return {"data": data, "layout": layout}
+
+
+def units(report: Report, layer: str, value: str = "selectivity") -> Figure:
+    """The value of every unit of a layer, largest first, a line per condition; dotted: the same under shuffled labels.
+
+    Args:
+        layer: its name.
+        value: a name of :func:`unit_values`.
+
+    Raises:
+        InputError: no such layer.
+    """
+    found = find_layer(report, layer)
+    data: list[Figure] = []
+    nulls: list[Figure] = []
+    for place, condition in enumerate(report.result.conditions):
+        array = found.arrays.get((condition.name, value))
+        if array is None:
+            continue
+        x, y, count = _ranked(array)
+        base = {**_trace(place, condition.name), "x": x, "y": y}
+        data.append(
+            {
+                **base,
+                "mode": "lines+markers",
+                "line": {"color": color(place), "width": 2},
+                "marker": {"symbol": symbol(place), "size": 4},
+                "hovertemplate": f"<b>%{{meta[0]}}</b><br>%{{y:.3f}}, rank %{{x}} of {count}<extra></extra>",
+            }
+        )
+        null = found.arrays.get((condition.name, value + NULL))
+        if null is not None:
+            x, y, _ = _ranked(null)
+            nulls.append({**base, "x": x, "y": y, "mode": "lines", "hoverinfo": "skip", "showlegend": False})
+            nulls[-1] |= {"line": {"color": color(place), "dash": "dot", "width": 1.5}, "opacity": 0.75}
+    layout = _layout(f"Units of {label(layer)}", height=400)
+    layout["xaxis"] = {"title": {"text": "units, largest value first"}, "rangemode": "tozero"}
+    name = "class selectivity index" if value == "selectivity" else label(value)
+    layout["yaxis"] = {"title": {"text": name}, "rangemode": "tozero", "automargin": True}
+    dead = f"{found.dead_units or 'None'} of its {found.units} units are dead on clean images. "
+    layout["meta"]["note"] = (
+        ("" if found.dead_units is None else dead)
+        + "Units are sorted anew for every line"
+        + (f"; at most {POINTS} of them are drawn" if found.units > POINTS else "")
+        + (". Dotted: the same under shuffled labels." if nulls else ".")
+    )
+    return {"data": data + nulls, "layout": layout}
+
+
+def _ranked(array: np.ndarray) -> tuple[list[int], list[float], int]:
+    """Ranks, values from the largest down, and how many there were before some were left out."""
+    ranked = np.sort(np.asarray(array, dtype=np.float64))[::-1]
+    ranked = ranked[np.isfinite(ranked)]
+    kept = np.unique(np.linspace(0, len(ranked) - 1, min(POINTS, len(ranked))).round().astype(int))
+    return (kept + 1).tolist(), ranked[kept].tolist(), len(ranked)
+
+
+def unit_values(report: Report) -> list[str]:
+    """Names of the arrays that hold one number per unit."""
+    names = {
+        value: None
+        for layer in report.result.layers
+        for (condition, value), array in layer.arrays.items()
+        if value != "eigenvalues" and array.shape == (layer.units,) and not condition.startswith("difference:")
+    }
+    return [name for name in names if name.removesuffix(NULL) not in names or not name.endswith(NULL)]
+
+
+def has_spectra(report: Report, difference: bool = False) -> bool:
+    """Whether the eigenvalues of any layer are there."""
+    return any(
+        value == "eigenvalues" and condition.startswith("difference:") == difference
+        for layer in report.result.layers
+        for condition, value in layer.arrays
+    )
+
+
+def find_layer(report: Report, name: str) -> LayerResult:
+    """The layer of this name.
+
+    Raises:
+        InputError: there is none.
+    """
+    for layer in report.result.layers:
+        if layer.name == name:
+            return layer
+    known = ", ".join(layer.name for layer in report.result.layers)
+    raise InputError(f"expected the name of a layer of this report ({known}), got {name!r}")
+
+
+class _Fit:
+    """A stored power-law fit beside the eigenvalues it was made on."""
+
+    def __init__(self, section: Any, values: np.ndarray) -> None:
+        ordered = np.sort(np.asarray(values, dtype=np.float64))[::-1]
+        threshold = len(ordered) * sys.float_info.epsilon * max(float(ordered[0]), 0.0) if len(ordered) else 0.0
+        self.usable = ordered[ordered > threshold]
+        self.exponent, error, r2 = (number(section.get(key)) for key in ("exponent", "stderr", "r2"))
+        first, last = number(section.get("first")), number(section.get("last"))
+        self.text = NO_FIT
+        self.ranks = np.arange(0)
+        if self.exponent is not None and first is not None and last is not None:
+            self.ranks = np.arange(int(first), min(int(last), len(self.usable)) + 1)
+            exponent = f"{self.exponent:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+            self.text = {"exponent": exponent, "r2": short_number(r2), "ranks": f"{first} – {last}"}
+
+    def line(self) -> tuple[list[int], list[float]]:
+        """Both ends of the fitted line. Its height follows from the exponent: weights 1/k, as in the fit."""
+        if self.exponent is None or len(self.ranks) < 2:
+            return [], []
+        rank = np.log(self.ranks)
+        height = np.average(np.log(self.usable[self.ranks - 1]) + self.exponent * rank, weights=1 / self.ranks)
+        ends = [int(self.ranks[0]), int(self.ranks[-1])]
+        return ends, [float(np.exp(height - self.exponent * np.log(end))) for end in ends]
+
+
+def _log_spaced(values: np.ndarray) -> tuple[list[int], list[float]]:
+    if len(values) > POINTS:
+        # More are asked for than wanted: the lowest ranks coincide after rounding.
+        count = POINTS
+        while len(ranks := np.unique(np.geomspace(1, len(values), count).round().astype(int))) < POINTS * 0.9:
+            count += 4
+    else:
+        ranks = np.arange(1, len(values) + 1)
+    return ranks.tolist(), values[ranks - 1].tolist()
