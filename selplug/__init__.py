@@ -1,0 +1,36 @@
+"""What units and layers represent, beside whether a vision network survives corruptions and attacks.
+
+>>> report = selplug.audit(model, loader, perturbations=["fgsm:eps=8/255"], normalize=(mean, std))
+>>> report.save("selplug-report")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .api import audit
+    from .core.errors import SelplugError
+    from .core.types import Perturbation, Subject
+    from .reports.report import Report
+
+__all__ = ["Perturbation", "Report", "SelplugError", "Subject", "__version__", "audit"]
+
+# Loaded on first use: `selplug --help` has no need for torch.
+_HOMES = {
+    "audit": ".api",
+    "Perturbation": ".core.types",
+    "Report": ".reports.report",
+    "SelplugError": ".core.errors",
+    "Subject": ".core.types",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'selplug' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name], __name__), name)

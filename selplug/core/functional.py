@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .errors import InputError
 
@@ -47,16 +46,19 @@ def class_sums(responses: Tensor, soft_targets: Tensor) -> tuple[Tensor, Tensor]
     return soft_targets.T @ responses.to(wide), soft_targets.sum(0)
 
 
-def one_hot(targets: Tensor, num_classes: int, num_samples: int) -> Tensor:
+def one_hot(targets: Tensor, num_classes: int, num_samples: int, check_values: bool = True) -> Tensor:
     """Targets as a checked (N, C) matrix: hard labels become one-hot rows, soft targets pass.
 
+    ``check_values=False`` leaves out the checks that wait for the device; a label outside [0, C) then becomes a row of
+    zeros.
+
     Raises:
-        InputError: wrong shape, or a label outside [0, C).
+        InputError: wrong shape or dtype, a label outside [0, C), a negative soft target.
     """
     if targets.ndim == 2 and tuple(targets.shape) == (num_samples, num_classes):
         if not targets.is_floating_point():
             return targets.float()
-        if (targets < 0).any():
+        if check_values and (targets < 0).any():
             raise InputError("expected soft targets >= 0, got negative entries")
         return targets
     if targets.ndim != 1 or len(targets) != num_samples:
@@ -66,12 +68,11 @@ def one_hot(targets: Tensor, num_classes: int, num_samples: int) -> Tensor:
         )
     if targets.is_floating_point() or targets.is_complex():
         raise InputError(f"expected integer labels (N,), got {targets.dtype}")
-    targets = targets.long()
-    if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < num_classes:
+    if check_values and targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < num_classes:
         raise InputError(
             f"expected labels in [0, {num_classes}), got values from {int(targets.min())} to {int(targets.max())}"
         )
-    return F.one_hot(targets, num_classes)
+    return targets.unsqueeze(1) == torch.arange(num_classes, device=targets.device)
 
 
 def class_selectivity(means: Tensor, weights: Tensor | None = None, eps: float = EPS) -> Tensor:
@@ -120,9 +121,9 @@ def shuffle_targets(targets: Tensor, seed: int = 0) -> Tensor:
 def spread_targets(start: int, count: int, num_classes: int, seed: int = 0) -> Tensor:
     """Random labels with equal class sizes for samples ``start`` to ``start + count`` of an endless stream.
 
-    Every block of C consecutive samples gets each class once, in an order drawn from (seed, block), so that the label of
-    a sample does not depend on how the stream is cut into batches. Stands in for :func:`shuffle_targets` where the
-    labels of the whole set are not known beforehand.
+    Every block of C consecutive samples gets each class once, in an order drawn from (seed, block), so that the label
+    of a sample does not depend on how the stream is cut into batches. Stands in for :func:`shuffle_targets` where
+    the labels of the whole set are not known beforehand.
     """
     first, last = start // num_classes, (start + count - 1) // num_classes
     blocks = []

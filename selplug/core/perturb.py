@@ -53,12 +53,16 @@ class UnitRangeModel(nn.Module):
         self.normalized = normalize is not None
         self.train(model.training)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def prepare(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] as the inner model takes them: normalized, in its dtype and memory format."""
         if self.normalized:
             images = (images - self.mean) / self.std
         if self.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
-        logits: Tensor = self.model(images.to(self.dtype))
+        return images.to(self.dtype)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.model(self.prepare(images))
         return logits.float()
 
 
@@ -99,9 +103,9 @@ def run_perturbation(
     """
     check_images(images)
     inputs = images.detach().clone()
-    with frozen(model), seeded(seed, images.device), torch.enable_grad():
-        with torch.autocast(images.device.type, enabled=False):
-            output = perturb(inputs, labels.clone())
+    no_autocast = torch.autocast(images.device.type, enabled=False)
+    with frozen(model), seeded(seed, images.device), torch.enable_grad(), no_autocast:
+        output = perturb(inputs, labels.clone())
     if not isinstance(output, Tensor) or output.shape != images.shape:
         came = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise PerturbationError(f"{name}: expected images of shape {tuple(images.shape)}, got {came}")

@@ -97,12 +97,13 @@ class LayerResult:
 
     ``arrays`` holds the values that are no single number: ``(condition, value name) -> array``, such as the index of
     every unit (U,) or the eigenvalues (K,); those of a difference stand under ``"difference:" + condition``.
+    ``dead_units`` are those under clean images, None where class selectivity was not measured.
     """
 
     name: str
     kind: str
     units: int
-    dead_units: int
+    dead_units: int | None
     conditions: Mapping[str, Sections]
     differences: Mapping[str, Sections]
     rectified: bool = False

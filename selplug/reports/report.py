@@ -71,7 +71,7 @@ class Report:
         return float(np.mean(values))
 
     def save(self, folder: str | Path) -> Path:
-        """Writes ``report.json``, ``units.npz`` and ``report.html`` into ``folder``; see :func:`selplug.reports.save`."""
+        """Writes ``report.json``, ``units.npz`` and ``report.html``; see :func:`selplug.reports.save`."""
         from . import save
 
         return save(self, folder)

@@ -1,0 +1,238 @@
+"""``selplug.audit``: names resolved through the registry, progress shown, the result with its provenance."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import __version__, registry
+from .core.audit import Progress, run_audit
+from .core.errors import InputError
+from .core.types import MeasureFactory, Perturb, Perturbation, Subject
+from .reports.report import Report
+
+MEASURES = ("selectivity", "dimensionality")
+_HOSTS = ("torch", "torchvision", "timm", "torchattacks", "torchmetrics", "numpy")
+
+
+def audit(
+    model: nn.Module,
+    loader: Iterable[Sequence[Tensor]],
+    perturbations: Sequence[str | Perturbation | Perturb] = (),
+    measures: Sequence[str] | Mapping[str, MeasureFactory] = MEASURES,
+    layers: Sequence[str] | None = None,
+    num_classes: int | None = None,
+    normalize: tuple[Sequence[float], Sequence[float]] | None = None,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    *,
+    amp: torch.dtype | None = None,
+    channels_last: bool = False,
+    class_names: Sequence[str] | None = None,
+    name: str | None = None,
+    progress: bool = True,
+) -> Report:
+    """Audits any classifier on any labelled images, clean and under perturbations.
+
+    Args:
+        model: takes images (N, C, H, W) normalized by ``normalize``, returns logits (N, K). Left as it was.
+        loader: yields ``(images, labels)``, images in [0, 1] (or uint8), labels (N,) in [0, K); iterated at least twice
+            and so not shuffled.
+        perturbations: specs such as ``"pgd:eps=8/255,steps=20"``, :class:`~selplug.core.types.Perturbation` objects, or
+            callables ``(images, labels) -> images``.
+        measures: names of measures, or a mapping of names to measure classes.
+        layers: globs over module names; None records every activation.
+        num_classes: K, if it is to be checked against the model's.
+        normalize: per-channel ``(mean, std)`` of the model, None if it takes images in [0, 1] as they are.
+        device: where to run; None for where the model is. The model goes back afterwards.
+        seed: of the perturbations and of the shuffled labels behind the null level.
+        amp: autocast dtype of the measuring passes; attacks run in float32.
+        channels_last: memory format of the images.
+        class_names: K names for the report.
+        name: what to call the model in the report; its class by default.
+        progress: a progress bar on the terminal's error stream.
+
+    Raises:
+        SelplugError: bad input, in one of its children; the message says what to do.
+    """
+    subject = Subject(
+        model,
+        loader,
+        num_classes=num_classes,
+        normalize=normalize,
+        name=name or type(model).__name__,
+        class_names=class_names,
+    )
+    return audit_subject(
+        subject,
+        perturbations,
+        measures,
+        layers,
+        device=device,
+        seed=seed,
+        amp=amp,
+        channels_last=channels_last,
+        progress=progress,
+    )
+
+
+def audit_subject(
+    subject: Subject,
+    perturbations: Sequence[str | Perturbation | Perturb] = (),
+    measures: Sequence[str] | Mapping[str, MeasureFactory] = MEASURES,
+    layers: Sequence[str] | None = None,
+    *,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    amp: torch.dtype | None = None,
+    channels_last: bool = False,
+    progress: bool = True,
+    settings: Mapping[str, Any] | None = None,
+) -> Report:
+    """:func:`audit` of a :class:`~selplug.core.types.Subject`; ``settings`` are further facts for the report."""
+    if seed < 0:
+        raise InputError(f"expected a seed >= 0, got {seed}")
+    chosen = [_perturbation(perturbation) for perturbation in perturbations]
+    factories = _measures(measures)
+    place = resolve_device(device)
+    started, clock = datetime.datetime.now(datetime.timezone.utc), time.perf_counter()
+    with _progress_bar(progress) as on_progress:
+        result = run_audit(
+            subject,
+            chosen,
+            factories,
+            layers=layers,
+            seed=seed,
+            device=place,
+            amp=amp,
+            channels_last=channels_last,
+            on_progress=on_progress,
+        )
+    classes = len(result.samples_per_class)
+    if place is None:
+        place = next(subject.model.parameters(), torch.empty(0)).device
+    return Report(
+        subject={
+            "model": subject.name,
+            "parameters": sum(parameter.numel() for parameter in subject.model.parameters()),
+            "num_classes": classes,
+            "class_names": list(subject.class_names) if subject.class_names else None,
+            "mean": list(subject.normalize[0]) if subject.normalize else None,
+            "std": list(subject.normalize[1]) if subject.normalize else None,
+            **subject.info,
+            "data": {
+                **subject.info.get("data", {}),
+                "samples": sum(result.samples_per_class),
+                "samples_per_class": list(result.samples_per_class),
+                "skipped": sorted(set(subject.skipped)),
+            },
+        },
+        settings={
+            "seed": seed,
+            "batch_size": getattr(subject.loader, "batch_size", None),
+            "device": place.type,
+            "amp": str(amp).removeprefix("torch.") if amp else None,
+            "channels_last": channels_last,
+            "perturbations": [_describe(perturbation, classes) for perturbation in chosen],
+            "measures": list(factories),
+            "layers": list(layers) if layers is not None else None,
+            "rectified_layers": [layer.name for layer in result.layers if layer.rectified],
+            **(settings or {}),
+        },
+        environment={
+            **_versions(),
+            "device": torch.cuda.get_device_name(place) if place.type == "cuda" else platform.machine() or "cpu",
+            "threads": torch.get_num_threads(),
+            "started": started.isoformat(timespec="seconds"),
+            "seconds": round(time.perf_counter() - clock, 3),
+        },
+        result=result,
+    )
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device | None:
+    """A device that is there.
+
+    Raises:
+        InputError: no such device, or it is not available.
+    """
+    if device is None:
+        return None
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"device {str(device)!r} cannot be used here ({reason}); try --device cpu") from error
+    return place
+
+
+def _perturbation(perturbation: str | Perturbation | Perturb) -> Perturbation:
+    if isinstance(perturbation, str):
+        return registry.perturbation(perturbation)
+    if isinstance(perturbation, Perturbation):
+        return replace(perturbation, options=dict(perturbation.options))
+    if callable(perturbation):
+        perturb = perturbation
+        name = getattr(perturb, "__name__", type(perturb).__name__)
+        return Perturbation(name, lambda model: perturb, kind=getattr(perturb, "kind", "attack"))
+    raise InputError(f"expected a spec, a Perturbation or a callable, got {type(perturbation).__name__}")
+
+
+def _measures(measures: Sequence[str] | Mapping[str, MeasureFactory]) -> dict[str, MeasureFactory]:
+    if isinstance(measures, Mapping):
+        return dict(measures)
+    if isinstance(measures, str):
+        raise InputError(f"expected a list of measures, got the text {measures!r}")
+    return {name: registry.load("selplug.measures", name) for name in measures}
+
+
+def _describe(perturbation: Perturbation, num_classes: int) -> dict[str, Any]:
+    describe: Callable[..., Mapping[str, Any]] | None = getattr(perturbation.factory, "describe", None)
+    options = describe(perturbation.options, num_classes) if describe else perturbation.options
+    return {"name": perturbation.name, "kind": perturbation.kind, "options": dict(options)}
+
+
+def _versions() -> dict[str, str]:
+    versions = {"selplug": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for host in _HOSTS:
+        try:
+            versions[host] = importlib.metadata.version(host)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@contextmanager
+def _progress_bar(show: bool) -> Iterator[Progress | None]:
+    if not show:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("reading", total=None, rate="")
+        began = time.perf_counter()
+
+        def on_progress(condition: str, done: int, total: int) -> None:
+            rate = done / max(time.perf_counter() - began, 1e-9)
+            bar.update(task, description=condition, completed=done, total=total, rate=f"{rate:.0f} samples/s")
+
+        yield on_progress

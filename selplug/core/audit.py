@@ -1,0 +1,379 @@
+"""The audit: a subject under perturbations, every layer measured, one pass over the data."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from . import functional
+from .capture import Capture, Layer, find_layers, uncompiled
+from .errors import InputError
+from .perturb import UnitRangeModel, batch_seed, check_images, run_perturbation
+from .state import deterministic, frozen, placed
+from .types import (
+    AuditResult,
+    Condition,
+    Examples,
+    LayerResult,
+    MeasureFactory,
+    Perturb,
+    Perturbation,
+    Sections,
+    Subject,
+    WorstCase,
+)
+
+logger = logging.getLogger("selplug")
+
+CLEAN = "clean"
+#: Sums of all conditions are kept at once up to this many bytes; beyond it the data is read in several passes.
+STATE_BYTES = 2 * 2**30
+NUM_EXAMPLES = 6
+
+#: ``(condition, samples done, samples in all)``, samples counted once per condition.
+Progress = Callable[[str, int, int], None]
+
+
+def run_audit(
+    subject: Subject,
+    perturbations: Sequence[Perturbation],
+    measures: Mapping[str, MeasureFactory],
+    *,
+    layers: Sequence[str] | None = None,
+    seed: int = 0,
+    device: torch.device | None = None,
+    amp: torch.dtype | None = None,
+    channels_last: bool = False,
+    on_progress: Progress | None = None,
+    state_bytes: int = STATE_BYTES,
+) -> AuditResult:
+    """Measures every layer and the accuracy of a subject, clean and under each perturbation.
+
+    The model is in eval mode while it runs and is left as it was. Perturbations run in float32; ``amp`` is the autocast
+    dtype of the passes that measure. All perturbations see the same seeds, one per batch.
+
+    Raises:
+        InputError: images, labels or logits are not what they have to be.
+        CaptureError: the model has nothing to record.
+        PerturbationError: a perturbation broke its promise.
+    """
+    targets = _survey(subject, measures)
+    names = [CLEAN, *(perturbation.name for perturbation in perturbations)]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"each condition needs its own name, but {', '.join(repeated)} comes twice")
+    model = uncompiled(subject.model)
+    with placed(model, device) as place, deterministic(), frozen(model):
+        first = to_unit_range(next(iter(subject.loader))[0])[:2].to(place)
+        num_classes = _count_classes(model, subject, first, targets, channels_last)
+        wrapped = UnitRangeModel(model, subject.normalize, num_classes, channels_last)
+        found = find_layers(model, wrapped.prepare(first), layers)
+        logger.info("%d layers, %d units", len(found), sum(layer.units for layer in found))
+        attacks = [p.factory(wrapped, **p.options) for p in perturbations]
+        run = _Run(subject, wrapped, found, measures, targets, seed, place, amp, on_progress)
+        return run.result(list(zip(perturbations, attacks, strict=True)), state_bytes)
+
+
+def to_unit_range(images: Tensor) -> Tensor:
+    """Images of a loader as float32 in [0, 1]; uint8 is divided by 255.
+
+    Raises:
+        InputError: not (N, C, H, W), or outside [0, 1].
+    """
+    if images.dtype == torch.uint8:
+        images = images.float() / 255
+    images = images.float() if images.is_floating_point() else images
+    check_images(images)
+    return images
+
+
+def _survey(subject: Subject, measures: Mapping[str, MeasureFactory]) -> Tensor:
+    """The labels of the whole loader (N,), read from it where they are not known beforehand."""
+    targets = subject.targets
+    if targets is None:
+        # Also checks every image before any time goes into attacks.
+        batches = [(to_unit_range(images), labels)[1] for images, labels in map(_pair, subject.loader)]
+        targets = torch.cat(batches) if batches else torch.empty(0, dtype=torch.long)
+    if len(targets) < 2:
+        raise InputError(f"an audit needs at least two images, got {len(targets)}; give more data")
+    if targets.ndim != 1 or targets.is_floating_point():
+        raise InputError(f"expected integer labels (N,), got {targets.dtype} of shape {tuple(targets.shape)}")
+    present = len(targets.unique())
+    for name, factory in measures.items():
+        if present < getattr(factory, "min_classes", 1):
+            raise InputError(f"{name} needs images of at least {factory.min_classes} classes, got {present}")  # type: ignore[attr-defined]
+    return targets.long().cpu()
+
+
+def _pair(batch: Any) -> tuple[Tensor, Tensor]:
+    if not (isinstance(batch, (tuple, list)) and len(batch) >= 2 and all(isinstance(x, Tensor) for x in batch[:2])):
+        raise InputError(f"expected a loader of (images, labels), got batches of {type(batch).__name__}")
+    if len(batch[0]) != len(batch[1]) or batch[1].ndim != 1:
+        raise InputError(
+            f"expected labels (N,)=({len(batch[0])},) beside images {tuple(batch[0].shape)}, "
+            f"got {tuple(batch[1].shape)}"
+        )
+    return batch[0], batch[1]
+
+
+def _count_classes(
+    model: torch.nn.Module, subject: Subject, images: Tensor, targets: Tensor, channels_last: bool
+) -> int:
+    probe = UnitRangeModel(model, subject.normalize, 0, channels_last)
+    with torch.no_grad():
+        logits = model(probe.prepare(images))
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
+        came = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(f"expected a classifier that returns logits (N, K) with N={len(images)}, got {came}")
+    num_classes = logits.shape[1]
+    if subject.num_classes not in (None, num_classes):
+        raise InputError(f"the model gives {num_classes} logits, but num_classes is {subject.num_classes}")
+    low, high = int(targets.min()), int(targets.max())
+    if not 0 <= low <= high < num_classes:
+        raise InputError(f"expected labels in [0, {num_classes}), as many as the model has logits, got {low} to {high}")
+    return num_classes
+
+
+@dataclass
+class _State:
+    """What is summed over one condition, and over its difference from clean."""
+
+    measures: dict[str, dict[str, Metric]]
+    differences: dict[str, dict[str, Metric]]
+    correct: int = 0
+    samples: int = 0
+    l2_sum: float = 0.0
+    linf_max: float = 0.0
+
+    def bytes(self) -> int:
+        metrics = [m for table in (self.measures, self.differences) for layer in table.values() for m in layer.values()]
+        tensors = [getattr(metric, name) for metric in metrics for name in metric._defaults]
+        return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
+
+
+@dataclass
+class _Run:
+    subject: Subject
+    model: UnitRangeModel
+    layers: tuple[Layer, ...]
+    measures: Mapping[str, MeasureFactory]
+    targets: Tensor
+    seed: int
+    device: torch.device
+    amp: torch.dtype | None
+    on_progress: Progress | None
+    done: int = 0
+    total: int = 0
+    conditions: list[Condition] = field(default_factory=list)
+    values: dict[str, dict[str, Sections]] = field(default_factory=dict)
+    differences: dict[str, dict[str, Sections]] = field(default_factory=dict)
+    arrays: dict[str, dict[tuple[str, str], np.ndarray]] = field(default_factory=dict)
+    pictures: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    predictions: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.shuffled = functional.shuffle_targets(self.targets, self.seed)
+        self.survived = torch.ones(len(self.targets), dtype=torch.bool)
+        self.shown = np.unique(np.linspace(0, len(self.targets) - 1, NUM_EXAMPLES).astype(int))
+        self.arrays = {layer.name: {} for layer in self.layers}
+
+    def result(self, attacks: list[tuple[Perturbation, Perturb]], state_bytes: int) -> AuditResult:
+        per_pass = max(1, state_bytes // max(1, self._new_state(difference=True).bytes()))
+        groups = [attacks[i : i + per_pass] for i in range(0, len(attacks), per_pass)] or [[]]
+        if len(groups) > 1:
+            logger.info("the sums of all conditions are large: the data is read in %d passes", len(groups))
+        self.total = len(self.targets) * (len(attacks) + len(groups))
+        for number, group in enumerate(groups):
+            self._pass(group, measure_clean=number == 0)
+        attacked = tuple(p.name for p, _ in attacks if p.kind == "attack")
+        survivors, samples = int(self.survived.sum()), len(self.targets)
+        worst = WorstCase(
+            survivors / samples, functional.wilson_interval(survivors, samples), samples, (CLEAN, *attacked)
+        )
+        return AuditResult(
+            conditions=tuple(self.conditions),
+            worst_case=worst if attacked else None,
+            layers=tuple(self._layer_result(layer) for layer in self.layers),
+            samples_per_class=tuple(torch.bincount(self.targets, minlength=self.model.num_classes).tolist()),
+            examples=Examples(
+                labels=tuple(self.targets[torch.from_numpy(self.shown)].tolist()),
+                images={name: np.stack(pictures) for name, pictures in self.pictures.items()},
+                predictions={name: tuple(classes) for name, classes in self.predictions.items()},
+            ),
+        )
+
+    def _pass(self, attacks: list[tuple[Perturbation, Perturb]], measure_clean: bool) -> None:
+        """One pass over the data: clean and a group of perturbations."""
+        states = {p.name: self._new_state(difference=True) for p, _ in attacks}
+        clean_state = self._new_state(difference=False) if measure_clean else None
+        for number, (start, images, labels) in enumerate(self._batches()):
+            where = slice(start, start + len(labels))
+            clean = self._observe(CLEAN, images, where, clean_state)
+            for perturbation, perturb in attacks:
+                state = states[perturbation.name]
+                perturbed = run_perturbation(
+                    self.model,
+                    perturb,
+                    images,
+                    labels.to(self.device),
+                    seed=batch_seed(self.seed, number),
+                    name=perturbation.name,
+                )
+                state.l2_sum += float(perturbed.l2.sum())
+                state.linf_max = max(state.linf_max, float(perturbed.linf.max()))
+                responses = self._observe(
+                    perturbation.name, perturbed.images, where, state, perturbation.kind == "attack"
+                )
+                self._update(state.differences, {k: responses[k] - clean[k] for k in state.differences}, where)
+        if clean_state:
+            self._finish(CLEAN, CLEAN, clean_state)
+        for perturbation, _ in attacks:
+            self._finish(perturbation.name, perturbation.name, states[perturbation.name])
+
+    def _batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
+        start = 0
+        for images, labels in map(_pair, self.subject.loader):
+            if not torch.equal(labels.cpu().long(), self.targets[start : start + len(labels)]):
+                raise InputError(
+                    "the loader gave other samples than before; it has to give the same ones in the same order each "
+                    "time: turn shuffling off"
+                )
+            yield start, to_unit_range(images).to(self.device), labels.long()
+            start += len(labels)
+        if start != len(self.targets):
+            raise InputError(f"the loader gave {start} samples, but {len(self.targets)} were announced")
+
+    def _observe(
+        self, name: str, images: Tensor, where: slice, state: _State | None, is_attack: bool = True
+    ) -> dict[str, Tensor]:
+        """One forward pass that measures; returns the responses of every layer."""
+        autocast = torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None)
+        with torch.no_grad(), autocast, Capture(self.model.model, self.layers) as capture:
+            logits = self.model(images)
+        responses = capture.responses
+        if not torch.isfinite(logits).all():
+            bad = int((~torch.isfinite(logits)).any(1).sum())
+            raise InputError(
+                f"{name}: the model gave logits that are not finite for {bad} of the samples {where.start} to "
+                f"{where.stop - 1}; check the weights, the normalization, or leave out --amp"
+            )
+        if state is not None:
+            classes = logits.argmax(1).cpu()
+            correct = classes == self.targets[where]
+            state.correct += int(correct.sum())
+            state.samples += len(correct)
+            if is_attack:
+                self.survived[where] &= correct
+            self._update(state.measures, responses, where)
+            for index in self.shown[(self.shown >= where.start) & (self.shown < where.stop)] - where.start:
+                picture = (images[index] * 255).round().to(torch.uint8).cpu().numpy()
+                self.pictures.setdefault(name, []).append(picture)
+                self.predictions.setdefault(name, []).append(int(classes[index]))
+        self.done += len(images)
+        if self.on_progress:
+            self.on_progress(name, self.done, self.total)
+        return responses
+
+    def _update(self, metrics: dict[str, dict[str, Metric]], responses: dict[str, Tensor], where: slice) -> None:
+        targets, shuffled = self.targets[where].to(self.device), self.shuffled[where].to(self.device)
+        for layer, table in metrics.items():
+            for metric in table.values():
+                if _takes_shuffled(metric):
+                    metric.update(responses[layer], targets, shuffled_targets=shuffled)
+                else:
+                    metric.update(responses[layer], targets)
+
+    def _new_state(self, difference: bool) -> _State:
+        def build(factories: Mapping[str, MeasureFactory]) -> dict[str, dict[str, Metric]]:
+            if not factories:
+                return {}
+            return {
+                layer.name: {
+                    name: factory(num_units=layer.units, num_classes=self.model.num_classes, seed=self.seed).to(
+                        self.device
+                    )
+                    for name, factory in factories.items()
+                }
+                for layer in self.layers
+            }
+
+        also = {n: f for n, f in self.measures.items() if getattr(f, "on_differences", False)} if difference else {}
+        return _State(build(self.measures), build(also))
+
+    def _finish(self, name: str, spec: str, state: _State) -> None:
+        """Turns sums into numbers and lets the sums go."""
+        self.conditions.append(
+            Condition(
+                name=name,
+                spec=spec,
+                accuracy=state.correct / state.samples,
+                accuracy_ci95=functional.wilson_interval(state.correct, state.samples),
+                samples=state.samples,
+                l2_mean=state.l2_sum / state.samples,
+                linf_max=state.linf_max,
+            )
+        )
+        for prefix, metrics, values in (
+            ("", state.measures, self.values),
+            ("difference:", state.differences, self.differences),
+        ):
+            for layer, table in metrics.items():
+                sections, arrays = _sort_values({measure: metric.compute() for measure, metric in table.items()})
+                values.setdefault(layer, {})[name] = sections
+                self.arrays[layer].update({(prefix + name, key): array for key, array in arrays.items()})
+
+    def _layer_result(self, layer: Layer) -> LayerResult:
+        values = self.values.get(layer.name, {})
+        return LayerResult(
+            name=layer.name,
+            kind=layer.kind,
+            units=layer.units,
+            dead_units=values.get(CLEAN, {}).get("selectivity", {}).get("dead_units"),
+            conditions=values,
+            differences=self.differences.get(layer.name, {}),
+            rectified=layer.rectified,
+            arrays=self.arrays[layer.name],
+        )
+
+
+def _takes_shuffled(metric: Metric) -> bool:
+    return "shuffled_targets" in inspect.signature(type(metric).update).parameters
+
+
+def _sort_values(computed: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
+    """Results of measures -> sections of numbers, and arrays.
+
+    A number goes into the section called after its measure, a mapping is a section of its own, a tensor with axes is an
+    array under its own name.
+
+    Raises:
+        InputError: a measure returned no mapping, or two measures give the same section or array.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for measure, values in computed.items():
+        if not isinstance(values, Mapping):
+            raise InputError(f"measure {measure}: compute() must return a mapping of names to numbers or tensors")
+        for key, value in values.items():
+            is_array = isinstance(value, Tensor) and value.ndim > 0
+            if key in arrays if is_array else isinstance(value, Mapping) and key in {*sections, *computed}:
+                raise InputError(f"measure {measure}: another measure gives {key!r} already; rename it in one of them")
+            if isinstance(value, Mapping):
+                sections[key] = {name: _number(item) for name, item in value.items()}
+            elif is_array:
+                arrays[key] = value.cpu().numpy()
+            else:
+                sections.setdefault(measure, {})[key] = _number(value)
+    return sections, arrays
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value

@@ -1,0 +1,70 @@
+"""Which modules are nonlinearities, and on which side of a tensor a module keeps its channels.
+
+Host libraries are told by the names of their classes, never imported. What timm's model families do, and which rules
+fail on them, was measured over all of them; docs/methods.md has the rule.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvNd
+
+#: Every class of these modules is an activation, but for those below.
+_ACTIVATION_MODULES = ("torch.nn.modules.activation", "timm.layers.activations", "timm.layers.activations_me")
+_NO_ACTIVATION = {"MultiheadAttention", "Softmax", "Softmax2d", "Softmin", "LogSoftmax"}
+#: Activations that others define for themselves.
+_ACTIVATION_NAMES = {
+    "GammaAct", "GELU", "HardSwish", "Hardswish", "LeakyReLU", "Mish", "PReLU", "QuickGELU", "ReLU", "ReLU6", "SiLU",
+    "SquaredReLU", "StarReLU", "Swish",
+}  # fmt: skip
+#: A norm with its nonlinearity built in, and whether it is switched on.
+_NORM_ACTIVATION_NAMES = ("EvoNorm2d", "FilterResponseNormTlu2d")
+#: Multiply a signal instead of being one.
+_GATES = {"Sigmoid", "Hardsigmoid", "HardSigmoid", "HardSigmoidMe", "Tanh"}
+_NON_NEGATIVE = {"ReLU", "ReLU6", "Sigmoid", "Hardsigmoid", "HardSigmoid", "HardSigmoidMe", "Softplus", "SquaredReLU"}
+
+
+def kind(module: nn.Module) -> str:
+    """The class name of a module, as reports show it."""
+    return type(module).__name__
+
+
+def is_activation(module: nn.Module) -> bool:
+    """Whether a module is a nonlinearity, gates included."""
+    name = kind(module)
+    if name.startswith(_NORM_ACTIVATION_NAMES):
+        return bool(getattr(module, "apply_act", True))
+    if name in _NO_ACTIVATION:
+        return False
+    return type(module).__module__ in _ACTIVATION_MODULES or name in _ACTIVATION_NAMES
+
+
+def is_gate(module: nn.Module) -> bool:
+    """Whether an activation squashes into a factor (Sigmoid, Hardsigmoid, Tanh): no units by default."""
+    return kind(module) in _GATES
+
+
+def is_non_negative(module: nn.Module) -> bool:
+    """Whether the output never lies below zero, so that rectifying it would change nothing."""
+    return kind(module) in _NON_NEGATIVE
+
+
+def outermost_activations(model: nn.Module) -> dict[str, nn.Module]:
+    """Qualified name -> activation module, without activations inside another activation."""
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if is_activation(module) and not any(name.startswith(outer + ".") for outer in found):
+            found[name] = module
+    return found
+
+
+def channel_axis(module: nn.Module) -> int | None:
+    """1 for modules that keep channels at axis 1, -1 for those that keep them last, None for all others."""
+    name = kind(module)
+    owns_parameters = next(module.parameters(recurse=False), None) is not None
+    if isinstance(module, (_ConvNd, _NormBase, nn.GroupNorm)) or (owns_parameters and name.endswith("2d")):
+        return 1
+    if isinstance(module, (nn.Linear, nn.LayerNorm)) or (owns_parameters and name.startswith(("RMSNorm", "RmsNorm"))):
+        return -1
+    return None

@@ -1,0 +1,89 @@
+"""The formulas of METHODS once more: slow, obvious loops over numpy arrays in float64."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def class_means(responses: np.ndarray, targets: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    units = responses.shape[1]
+    means, weights = np.zeros((num_classes, units)), np.zeros(num_classes)
+    for c in range(num_classes):
+        total = np.zeros(units)
+        for n in range(len(responses)):
+            weight = float(targets[n] == c) if targets.ndim == 1 else float(targets[n, c])
+            total += weight * responses[n].astype(np.float64)
+            weights[c] += weight
+        if weights[c] > 0:
+            means[c] = total / weights[c]
+    return means, weights
+
+
+def class_selectivity(means: np.ndarray, weights: np.ndarray | None = None, eps: float = 1e-6) -> np.ndarray:
+    present = [c for c in range(len(means)) if weights is None or weights[c] > 0]
+    result = np.zeros(means.shape[1])
+    for u in range(means.shape[1]):
+        best = max(present, key=lambda c: means[c, u])
+        largest = means[best, u]
+        rest = np.mean([means[c, u] for c in present if c != best])
+        if largest > eps:
+            result[u] = (largest - rest) / (largest + rest + eps)
+    return result
+
+
+def eigenvalues(responses: np.ndarray) -> np.ndarray:
+    """Of the covariance over samples, largest first."""
+    count, units = responses.shape
+    mean = np.zeros(units)
+    for row in responses.astype(np.float64):
+        mean += row / count
+    covariance = np.zeros((units, units))
+    for row in responses.astype(np.float64):
+        covariance += np.outer(row - mean, row - mean) / (count - 1)
+    values = np.linalg.eigvalsh(covariance)[::-1]
+    return np.array([max(value, 0.0) for value in values])
+
+
+def participation_ratio(values: np.ndarray) -> float:
+    first = second = 0.0
+    for value in values:
+        first += value
+        second += value * value
+    return first * first / second if second > 0 else 0.0
+
+
+def corrected_participation_ratio(values: np.ndarray, num_samples: int) -> float:
+    inverse = 1 / participation_ratio(values) - 1 / (num_samples - 1)
+    return 1 / inverse if inverse > 0 else math.nan
+
+
+def components_for_variance(values: np.ndarray, fraction: float) -> int:
+    ordered = sorted(values, reverse=True)
+    total, so_far = sum(ordered), 0.0
+    for k, value in enumerate(ordered, start=1):
+        so_far += value
+        if so_far >= (fraction - 1e-12) * total:
+            return k
+    return len(ordered)
+
+
+def spectrum_exponent(values: np.ndarray, first: int = 11, last: int = 500) -> tuple[float, float, float, int, int]:
+    """Weighted least squares by its normal equations."""
+    ordered = sorted(values, reverse=True)
+    usable = [v for v in ordered if v > len(ordered) * np.finfo(np.float64).eps * ordered[0]]
+    if len(usable) < last:
+        first, last = 1, len(usable)
+    ranks = np.arange(first, last + 1)
+    design = np.stack([np.ones(len(ranks)), np.log(ranks)], 1)
+    y = np.log([usable[k - 1] for k in ranks])
+    weight = np.diag(1 / ranks)
+    normal = design.T @ weight @ design
+    beta = np.linalg.solve(normal, design.T @ weight @ y)
+    residual = y - design @ beta
+    scale = residual @ weight @ residual / (len(ranks) - 2)
+    stderr = math.sqrt(scale * np.linalg.inv(normal)[1, 1])
+    mean = np.average(y, weights=1 / ranks)
+    r2 = 1 - (residual @ weight @ residual) / ((y - mean) @ weight @ (y - mean))
+    return -beta[1], stderr, r2, first, last
