@@ -1,0 +1,68 @@
+"""A seeded, class-balanced choice of samples, from their labels alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from selplug.core.errors import InputError
+
+
+def quotas(counts: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
+    """How many samples to take of each class: as equal as the classes allow.
+
+    A class with too few gives all of them and the others fill up; where the rest cannot be shared equally, the seed
+    decides which classes give one more.
+
+    Args:
+        counts: (C,), how many samples each class has.
+        num_samples: how many to take, at most ``counts.sum()``.
+        seed: of the choice of classes.
+
+    Returns:
+        (C,), summing to ``num_samples``.
+    """
+    counts = np.asarray(counts, dtype=np.int64)
+    low, high = 0, int(counts.max(initial=0))
+    while low < high:  # the highest level at which all classes can be cut without passing num_samples
+        level = (low + high + 1) // 2
+        if int(np.minimum(counts, level).sum()) <= num_samples:
+            low = level
+        else:
+            high = level - 1
+    taken = np.minimum(counts, low)
+    rest = num_samples - int(taken.sum())
+    # one random number per class rather than a shuffle: the stream of random() is the one that numpy keeps
+    priority = np.random.default_rng([seed, 0]).random(len(counts))
+    priority[counts <= low] = np.inf
+    taken[np.argsort(priority, kind="stable")[:rest]] += 1
+    return taken
+
+
+def balanced_draw(labels: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
+    """Indices of a class-balanced random choice, in ascending order so that reading stays sequential.
+
+    Samples of a class are ranked once by the seed, so a larger choice with the same seed contains a smaller one, up to
+    the classes that give one more.
+
+    Args:
+        labels: (N,).
+        num_samples: how many to take.
+        seed: the same seed gives the same choice.
+
+    Returns:
+        (num_samples,), int64.
+
+    Raises:
+        InputError: more samples are asked for than there are.
+    """
+    labels = np.asarray(labels)
+    if num_samples > len(labels):
+        raise InputError(f"asked for {num_samples} samples, but the data has {len(labels)}; lower --num-samples")
+    classes, class_of = np.unique(labels, return_inverse=True)
+    wanted = quotas(np.bincount(class_of, minlength=len(classes)), num_samples, seed)
+    priority = np.random.default_rng([seed, 1]).random(len(labels))
+    order = np.lexsort((priority, class_of))  # by class, then by priority
+    starts = np.searchsorted(class_of[order], np.arange(len(classes)))
+    rank = np.empty(len(labels), dtype=np.int64)
+    rank[order] = np.arange(len(labels)) - starts[class_of[order]]
+    return np.flatnonzero(rank < wanted[class_of])

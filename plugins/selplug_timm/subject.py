@@ -1,0 +1,157 @@
+"""The subject "timm": a model spec and the options of timm's validate.py -> what selplug audits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+
+from selplug.core.errors import InputError
+from selplug.core.types import Subject
+
+from .checkpoint import load_checkpoint
+from .data import ImageLoader, Samples, StreamLoader, check_label, eval_transform
+from .draw import balanced_draw
+from .model import build_model, count_classes, data_config, wants_probe, weights_source
+from .options import Options, parse_options
+from .paths import listed, shown
+from .source import Source, open_source
+
+
+def load(model: str, options: Mapping[str, Any]) -> Subject:
+    """A model with its weights and the images to audit it on.
+
+    Args:
+        model: a timm name (``resnet18``, ``resnet18.a1_in1k``, ``resnet20_cifar`` and its larger kin of ours),
+            ``hf-hub:OWNER/NAME``, ``local-dir:FOLDER``, or ``FILE.py:factory`` for a callable that returns
+            an nn.Module.
+        options: see :class:`selplug_timm.options.Options`; None stands for the default.
+
+    Returns:
+        The model on the CPU in eval mode; a loader of float32 images in [0, 1] in a fixed order; mean and std apart as
+        ``normalize``; ``targets`` where labels are known without reading the images and none can drop out.
+
+    Raises:
+        InputError: anything about the model, the weights, the data or the options that does not fit.
+    """
+    parsed = parse_options(options)
+    network = build_model(model, parsed)
+    checkpoint = load_checkpoint(network, parsed.checkpoint, parsed.use_ema) if parsed.checkpoint else None
+    config = data_config(network, parsed)
+    num_classes = count_classes(network, config["input_size"], probe=wants_probe(model, parsed))
+    source = open_source(parsed, config["input_size"][0])
+    _check_classes(source, num_classes, parsed)
+    images = _images(source, config, num_classes, parsed)
+    if parsed.channels_last:
+        network = network.to(memory_format=torch.channels_last)
+    name = shown(model)
+    class_names = _class_names(source.class_to_idx, num_classes)
+    info = {
+        "model": name,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "num_classes": num_classes,
+        "class_names": class_names,
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
+        "weights": weights_source(model, parsed),
+        "checkpoint": checkpoint,
+        "data": _data_info(source, images, num_classes, parsed),
+        "timm": timm.__version__,
+    }
+    return Subject(
+        model=network,
+        loader=images.loader,
+        num_classes=num_classes,
+        normalize=(config["mean"], config["std"]),
+        name=name,
+        class_names=class_names,
+        targets=None if images.labels is None or parsed.skip_bad else torch.from_numpy(images.labels),
+        info=info,
+        skipped=images.skipped,
+    )
+
+
+@dataclass(frozen=True)
+class _Images:
+    """``labels`` (N,) of the samples that ``loader`` will yield, or None if they are not known yet."""
+
+    loader: ImageLoader | StreamLoader
+    labels: np.ndarray | None
+    skipped: list[str]
+
+
+def _images(source: Source, config: Mapping[str, Any], num_classes: int, options: Options) -> _Images:
+    transform = eval_transform(config)
+    skipped: list[str] = []
+    if source.stream:
+        if options.skip_bad:
+            raise InputError(f"{options.dataset} is a stream, whose reader decides what to skip; leave --skip-bad out")
+        stream = StreamLoader(
+            source,
+            transform,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            num_classes=num_classes,
+            num_samples=options.num_samples,
+            seed=options.seed,
+        )
+        return _Images(stream, None, skipped)
+    indices = np.arange(len(source))
+    if options.num_samples is not None:
+        if source.labels is None:
+            raise InputError(
+                f"{options.dataset} tells its labels only with the images, so no balanced choice can be made; leave "
+                "--num-samples out"
+            )
+        indices = balanced_draw(source.labels, options.num_samples, options.seed)
+    loader = ImageLoader(
+        Samples(source, indices, transform),
+        batch_size=options.batch_size,
+        workers=options.workers,
+        num_classes=num_classes,
+        skip_bad=options.skip_bad,
+        skipped=skipped,
+    )
+    return _Images(loader, None if source.labels is None else source.labels[indices], skipped)
+
+
+def _check_classes(source: Source, num_classes: int, options: Options) -> None:
+    """The classes of the data are those of the model, as far as both are known."""
+    names = list(source.class_to_idx)
+    # a class map may name fewer classes than the model has, or several names for one
+    if names and not options.class_map and len(names) != num_classes:
+        raise InputError(
+            f"the data has {len(names)} classes ({listed(names)}), the model {num_classes}; give another --model or "
+            "--num-classes with a checkpoint for it, or map the data's classes to the model's with --class-map FILE"
+        )
+    if source.labels is not None:
+        outside = np.flatnonzero((source.labels < 0) | (source.labels >= num_classes))
+        if len(outside):
+            first = int(outside[0])
+            check_label(int(source.labels[first]), num_classes, source.name(first))
+
+
+def _class_names(class_to_idx: Mapping[str, int], num_classes: int) -> list[str] | None:
+    """Names by label; None if the data has none, or several for one class. Classes without a name get their number."""
+    by_label = {label: name for name, label in class_to_idx.items() if 0 <= label < num_classes}
+    if not by_label or len(by_label) != len(class_to_idx):
+        return None
+    return [by_label.get(label, str(label)) for label in range(num_classes)]
+
+
+def _data_info(source: Source, images: _Images, num_classes: int, options: Options) -> dict[str, Any]:
+    labels = images.labels
+    samples = len(images.loader.samples) if isinstance(images.loader, ImageLoader) else options.num_samples
+    return {
+        "source": shown(options.data_dir) if options.data_dir else None,
+        "dataset": options.dataset or "folder",
+        "split": options.split,
+        "total": len(source) or None,
+        "samples": samples,
+        "samples_per_class": None if labels is None else np.bincount(labels, minlength=num_classes).tolist(),
+        "class_map": shown(options.class_map) if options.class_map else None,
+        "draw_seed": None if options.num_samples is None else options.seed,
+    }
