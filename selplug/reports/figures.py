@@ -11,7 +11,20 @@ from typing import Any
 
 from ..core.types import LayerResult
 from .report import Report
-from .style import GREY, color, interval, label, number, percent, short_names, short_number, symbol
+from .style import (
+    GREY,
+    color,
+    interval,
+    label,
+    listing,
+    number,
+    percent,
+    printable,
+    short_names,
+    short_number,
+    shorten,
+    symbol,
+)
 
 Figure = dict[str, Any]
 #: ``(layer, sections of one condition) -> value``
@@ -36,7 +49,7 @@ def accuracy(report: Report) -> Figure:
     worst = report.result.worst_case
     if worst is not None:
         rows.append(("worst case", worst.accuracy, worst.accuracy_ci95, worst.samples, GREY))
-    names = [label(name) for name in short_names([row[0] for row in rows], 34)]
+    names = [label(name) for name in short_names([row[0] for row in rows], 34, tail=0.25)]
     bars = {
         "type": "bar",
         "orientation": "h",
@@ -57,7 +70,7 @@ def accuracy(report: Report) -> Figure:
         "<br>%{customdata[3]} samples<extra></extra>",
         "showlegend": False,
     }
-    layout = _layout("Accuracy per condition", height=90 + 30 * len(rows))
+    layout = base_layout("Accuracy per condition", height=90 + 30 * len(rows))
     layout["xaxis"] = {"title": {"text": "accuracy, %"}, "range": [0, 103], "tickvals": list(range(0, 101, 20))}
     layout["yaxis"] = {"type": "category", "autorange": "reversed", "automargin": True, "showgrid": False}
     layout["bargap"] = 0.35
@@ -77,14 +90,14 @@ def selectivity(report: Report, value: str = "mean") -> Figure:
     nulls = []
     for place, condition in enumerate(report.result.conditions):
         null = _values(report, "conditions", condition.name, lambda _, s: s.get("selectivity", {}).get("null"))
-        for point, text in zip(figure["data"][place]["customdata"], null, strict=True):
-            point.append(f"<br>null level {short_number(text)}")
+        for point, level in zip(figure["data"][place]["customdata"], null, strict=True):
+            point.append(f"<br>null level {short_number(level)}")
         figure["data"][place]["hovertemplate"] = figure["data"][place]["hovertemplate"].replace(
-            "<extra>", "%{customdata[5]}<extra>"
+            "<extra>", "%{customdata[4]}<extra>"
         )
         nulls.append(
             {
-                **_trace(place, condition.name),
+                **base_trace(place, condition.name),
                 "x": figure["data"][place]["x"],
                 "y": null,
                 "mode": "lines",
@@ -161,20 +174,19 @@ def _over_depth(report: Report, name: str, read: Read, missing: str, read_error:
     layers = report.result.layers
     both = any(name in sections for layer in layers for sections in layer.differences.values())
     ticks = depth_ticks(report)
-    data, gaps = [], []
+    data: list[Figure] = []
+    gaps: dict[str, list[str]] = {}
     for kind, axis in (("conditions", "y"), ("differences", "y2"))[: 1 + both]:
         for place, condition in enumerate(report.result.conditions):
             if kind == "differences" and not any(condition.name in layer.differences for layer in layers):
                 continue
             values = _values(report, kind, condition.name, read)
             what = condition.name if kind == "conditions" else f"difference {condition.name} − clean"
-            gaps += [
-                f"{layer.name} ({what})"
-                for layer, value in zip(layers, values, strict=True)
-                if value is None and name in getattr(layer, kind).get(condition.name, {})
-            ]
+            for layer, value in zip(layers, values, strict=True):
+                if value is None and name in getattr(layer, kind).get(condition.name, {}):
+                    gaps.setdefault(layer.name, []).append(what)
             trace = {
-                **_trace(place, what),
+                **base_trace(place, what),
                 "x": ticks,
                 "y": values,
                 "yaxis": axis,
@@ -184,23 +196,17 @@ def _over_depth(report: Report, name: str, read: Read, missing: str, read_error:
                 "connectgaps": False,
                 "showlegend": kind == "conditions",
                 "customdata": [
-                    [
-                        label(layer.name),
-                        label(layer.kind),
-                        layer.units,
-                        _dead(layer, kind, condition.name),
-                        short_number(value),
-                    ]
-                    for layer, value in zip(layers, values, strict=True)
+                    [label(layer.name), label(layer.kind), layer.units, _dead(layer, kind, condition.name)]
+                    for layer in layers
                 ],
-                "hovertemplate": "<b>%{customdata[0]}</b><br>%{meta[0]}: <b>%{customdata[4]}</b><br>%{customdata[1]}, "
+                "hovertemplate": "<b>%{customdata[0]}</b><br>%{meta[0]}: <b>%{y:.4~g}</b><br>%{customdata[1]}, "
                 "%{customdata[2]} units, %{customdata[3]} dead<extra></extra>",
             }
             if read_error:
                 errors = _values(report, kind, condition.name, read_error)
                 trace["error_y"] = {"type": "data", "array": errors, "thickness": 1, "width": 3}
             data.append(trace)
-    layout = _layout("", height=620 if both else 400)
+    layout = base_layout("", height=620 if both else 400)
     layout["xaxis"] = {"type": "category", "title": {"text": "layer, input to output"}, "automargin": True}
     layout["xaxis"] |= {"categoryorder": "array", "categoryarray": ticks, "tickfont": {"size": 10}}
     layout["yaxis"] = {"automargin": True}
@@ -209,7 +215,8 @@ def _over_depth(report: Report, name: str, read: Read, missing: str, read_error:
         layout["yaxis"]["domain"] = [0.56, 1]
         layout["yaxis2"] = {"automargin": True, "domain": [0, 0.44]}
         layout["annotations"] = [_panel_title(RESPONSES, 1), _panel_title(DIFFERENCE, 0.44)]
-    layout["meta"]["note"] = f"{missing.capitalize()}, left out of the lines: {_listing(gaps)}." if gaps else ""
+    found = listing(f"{layer} ({', '.join(w) if len(w) < 3 else f'{len(w)} lines'})" for layer, w in gaps.items())
+    layout["meta"]["note"] = f"{missing.capitalize()}, left out of the lines: {found}." if gaps else ""
     return {"data": data, "layout": layout}
 
 
@@ -221,7 +228,7 @@ def _dead(layer: LayerResult, kind: str, condition: str) -> str:
 
 def depth_ticks(report: Report) -> list[str]:
     """A name for every layer on the x axis: its place and its name, shortened; all different."""
-    names = short_names([layer.name for layer in report.result.layers], 20)
+    names = short_names([layer.name for layer in report.result.layers], 20, tail=0.65)
     return [f"{place} {label(name)}" for place, name in enumerate(names, 1)]
 
 
@@ -229,13 +236,13 @@ def _values(report: Report, kind: str, condition: str, read: Read) -> list[float
     return [number(read(layer, getattr(layer, kind).get(condition, {}))) for layer in report.result.layers]
 
 
-def _trace(place: int, name: str) -> Figure:
+def base_trace(place: int, name: str) -> Figure:
     # The full name goes through meta: a "%{...}" in a name must not become a placeholder of the hover text.
-    short = label(short_names([name], 40)[0])
+    short = label(shorten(printable(name), 40, tail=0.25))
     return {"type": "scatter", "name": short, "legendgroup": str(place), "meta": [label(name)]}
 
 
-def _layout(title: str, height: int) -> Figure:
+def base_layout(title: str, height: int) -> Figure:
     return {
         "title": {"text": title},
         "height": height,
@@ -254,8 +261,3 @@ def _note(layout: Figure) -> str:
 def _panel_title(text: str, top: float) -> Figure:
     place = {"xref": "paper", "yref": "paper", "x": 0, "y": top, "xanchor": "left", "yanchor": "bottom"}
     return {"text": f"<b>{text}</b>", "showarrow": False, **place}
-
-
-def _listing(names: list[str], limit: int = 6) -> str:
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .report import Report
-from .style import number, printable
+from .style import listing, number
 
 
 def notes(report: Report) -> list[str]:
@@ -61,13 +61,6 @@ def notes(report: Report) -> list[str]:
     if result.worst_case is None:
         found.append("No attack took part in this run: it has no worst-case accuracy.")
     return found
-
-
-def listing(names: Iterable[str], limit: int = 6) -> str:
-    """The first few names, and how many more there are."""
-    names = [printable(name) for name in names]
-    more = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def _skipped(report: Report) -> int:

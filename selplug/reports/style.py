@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 #: Mid-tones, readable on white and on near-black; the first is for clean images.
@@ -44,18 +44,25 @@ def label(text: object) -> str:
     return html.escape(printable(text), quote=False)
 
 
-def shorten(text: str, limit: int) -> str:
-    """At most ``limit`` characters, cut in the middle: both ends of a layer's name or a spec tell something."""
+def shorten(text: str, limit: int, tail: float = 0.5) -> str:
+    """At most ``limit`` characters, cut inside; ``tail`` is the share of them kept from the end."""
     if len(text) <= limit:
         return text
-    tail = (limit - 1) // 2
-    return text[: limit - 1 - tail] + "…" + text[-tail:]
+    last = round((limit - 1) * tail)
+    return text[: limit - 1 - last] + "…" + text[len(text) - last :]
 
 
-def short_names(names: Sequence[str], limit: int) -> list[str]:
+def short_names(names: Sequence[str], limit: int, tail: float = 0.5) -> list[str]:
     """Shortened names; those that would become equal are numbered."""
-    short = [shorten(printable(name), limit) for name in names]
+    short = [shorten(printable(name), limit, tail) for name in names]
     return [name if short.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(short, 1)]
+
+
+def listing(names: Iterable[str], limit: int = 6) -> str:
+    """The first few names, and how many more there are."""
+    names = [printable(name) for name in names]
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def number(value: Any) -> float | None:
@@ -76,7 +83,7 @@ def percent(share: float) -> str:
 
 def interval(ci95: Sequence[float]) -> str:
     low, high = ci95
-    return f"{100 * low:.1f} – {100 * high:.1f} %"
+    return f"{100 * low:.1f}–{100 * high:.1f} %"
 
 
 def short_number(value: Any, missing: str = "–", spec: str = ".4g") -> str:

@@ -9,9 +9,9 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..core.types import LayerResult
-from .figures import Figure, _layout, _trace
+from .figures import Figure, base_layout, base_trace
 from .report import Report
-from .style import color, label, number, short_number, symbol
+from .style import color, label, number, printable, short_number, symbol
 
 #: Points per line. More than a screen can tell apart would only make the file large: 60 layers x 30 conditions.
 POINTS = 60
@@ -31,18 +31,17 @@ def spectrum(report: Report, layer: str, difference: bool = False) -> Figure:
         InputError: no such layer.
     """
     found = find_layer(report, layer)
-    data, rows, drawn = [], [], 0
+    data: list[Figure] = []
+    rows: list[list[str]] = []
     for place, condition in enumerate(report.result.conditions):
         key = f"difference:{condition.name}" if difference else condition.name
-        values = found.arrays.get((key, "eigenvalues"))
-        if values is None:
-            continue
         sections = (found.differences if difference else found.conditions).get(condition.name, {})
-        fit = _Fit(sections.get("spectrum", {}), values)
+        values = found.arrays.get((key, "eigenvalues"))
         name = f"difference {condition.name} − clean" if difference else condition.name
+        # A condition without a spectrum keeps its place, empty, so that the traces of all layers correspond.
+        fit = _Fit(sections.get("spectrum", {}), np.empty(0) if values is None else values)
         ranks, shown = _log_spaced(fit.usable)
-        drawn = max(drawn, len(fit.usable))
-        base = _trace(place, name)
+        base = base_trace(place, name)
         points = {
             **base,
             "x": ranks,
@@ -50,21 +49,23 @@ def spectrum(report: Report, layer: str, difference: bool = False) -> Figure:
             "mode": "markers",
             "marker": {"symbol": symbol(place), "size": 5, "color": color(place)},
             "name": f"{base['name']}: {fit.text['exponent']}",
+            "showlegend": values is not None,
             "hovertemplate": f"<b>%{{meta[0]}}</b><br>rank %{{x}}: %{{y:.4g}}<br>exponent {fit.text['exponent']}, "
             f"R² {fit.text['r2']}<br>ranks {fit.text['ranks']}<extra></extra>",
         }
         line = {**base, "mode": "lines", "line": {"color": color(place), "width": 1.5}, "showlegend": False}
         x, y = fit.line()
         data += [points, {**line, "x": x, "y": y, "hoverinfo": "skip"}]
-        rows.append([str(place), name, fit.text["exponent"], fit.text["r2"], fit.text["ranks"]])
-    layout = _layout(f"Eigenspectrum of {label(layer)}", height=460)
-    # Whole decades only where there are enough: a short axis needs the ticks between.
-    layout["xaxis"] = {"type": "log", "title": {"text": "rank k"}, "dtick": 1 if drawn > 30 else "D2"}
-    layout["yaxis"] = {"type": "log", "title": {"text": "eigenvalue (variance)"}, "exponentformat": "power"}
-    layout["yaxis"] |= {"automargin": True}
+        if values is not None:
+            rows.append([str(place), printable(name), fit.text["exponent"], fit.text["r2"], fit.text["ranks"]])
+    layout = base_layout(f"Eigenspectrum of {label(layer)}", height=460)
+    layout["xaxis"] = {"type": "log", "title": {"text": "rank k"}, "dtick": _ticks(data, "x")}
+    layout["yaxis"] = {"type": "log", "title": {"text": "eigenvalue (variance)"}, "dtick": _ticks(data, "y")}
+    layout["yaxis"] |= {"exponentformat": "power", "automargin": True}
     layout["meta"] |= {
         "columns": ["condition", "exponent ± standard error", "R²", "fitted ranks"],
         "rows": rows,
+        "caption": "Fitted power laws",
         "note": f"At most {POINTS} ranks are drawn, evenly spaced on the log axis; the fit uses all in its range. "
         "Eigenvalues of rounding size are left out.",
     }
@@ -89,7 +90,7 @@ def units(report: Report, layer: str, value: str = "selectivity") -> Figure:
         if array is None:
             continue
         x, y, count = _ranked(array)
-        base = {**_trace(place, condition.name), "x": x, "y": y}
+        base = {**base_trace(place, condition.name), "x": x, "y": y}
         data.append(
             {
                 **base,
@@ -104,7 +105,7 @@ def units(report: Report, layer: str, value: str = "selectivity") -> Figure:
             x, y, _ = _ranked(null)
             nulls.append({**base, "x": x, "y": y, "mode": "lines", "hoverinfo": "skip", "showlegend": False})
             nulls[-1] |= {"line": {"color": color(place), "dash": "dot", "width": 1.5}, "opacity": 0.75}
-    layout = _layout(f"Units of {label(layer)}", height=400)
+    layout = base_layout(f"Units of {label(layer)}", height=400)
     layout["xaxis"] = {"title": {"text": "units, largest value first"}, "rangemode": "tozero"}
     name = "class selectivity index" if value == "selectivity" else label(value)
     layout["yaxis"] = {"title": {"text": name}, "rangemode": "tozero", "automargin": True}
@@ -183,6 +184,13 @@ class _Fit:
         height = np.average(np.log(self.usable[self.ranks - 1]) + self.exponent * rank, weights=1 / self.ranks)
         ends = [int(self.ranks[0]), int(self.ranks[-1])]
         return ends, [float(np.exp(height - self.exponent * np.log(end))) for end in ends]
+
+
+def _ticks(data: list[Figure], axis: str) -> int | str:
+    """Steps of a log axis: a label per decade, or at 1, 2 and 5 where the data spans too few decades for that."""
+    values = [value for trace in data for value in trace[axis]]
+    decades = np.log10(max(values) / min(values)) if values else 0
+    return "D2" if decades < 1.5 else int(np.ceil(decades / 10))
 
 
 def _log_spaced(values: np.ndarray) -> tuple[list[int], list[float]]:

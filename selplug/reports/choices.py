@@ -1,0 +1,188 @@
+"""One plot with menus: the figures for all choices, stored once and then only by what differs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import figures, unit_figures
+from .figures import DIMENSIONS, SELECTIVITIES, Figure, section_names, section_values
+from .report import Report
+from .style import printable
+
+OWN_SECTIONS = ("selectivity", "dimensionality", "spectrum")
+
+
+@dataclass(frozen=True)
+class Menu:
+    """``options``: ``(value, text)``; texts are printable but not escaped for HTML."""
+
+    label: str
+    options: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure with its menus. ``data`` is what the page's script reads, see :func:`packed`."""
+
+    id: str
+    title: str
+    describe: str
+    menus: tuple[Menu, ...]
+    data: dict[str, Any] = field(repr=False)
+
+
+def accuracy_plots(report: Report) -> list[Plot]:
+    return [_plot("accuracy", "Accuracy per condition", "Bars with 95 % Wilson intervals.", figures.accuracy(report))]
+
+
+def selectivity_plots(report: Report) -> list[Plot]:
+    """Class selectivity over depth, if it was measured."""
+    keys = [key for key in SELECTIVITIES if key in section_values(report, "selectivity")]
+    if not keys:
+        return []
+    menu = Menu("Average", tuple((key, SELECTIVITIES[key]) for key in keys))
+    text = "A line per condition over the layers from input to output; dotted: the null level under shuffled labels."
+    return [
+        _chosen("selectivity", "Class selectivity over depth", text, [menu], lambda v: figures.selectivity(report, v))
+    ]
+
+
+def dimensionality_plots(report: Report) -> list[Plot]:
+    """Dimensionality over depth, if it was measured."""
+    found = section_values(report, "dimensionality")
+    keys = [key for key in DIMENSIONS if key in found]
+    if not keys:
+        return []
+    menus = [
+        Menu("Measure", tuple((key, DIMENSIONS[key]) for key in keys)),
+        Menu("Unit", (("absolute", "absolute"), ("fraction", "share of the layer's units"))),
+    ]
+    text = "A line per condition over the layers from input to output."
+    if any(layer.differences for layer in report.result.layers):
+        text += " Above: clean and perturbed responses. Below: their difference, perturbed − clean."
+    return [
+        _chosen(
+            "dimensionality",
+            "Dimensionality over depth",
+            text,
+            menus,
+            lambda key, unit: figures.dimensionality(report, key, of_units=unit == "fraction"),
+        )
+    ]
+
+
+def spectrum_plots(report: Report) -> list[Plot]:
+    """Eigenspectra of one layer at a time, and their exponents over depth, if they were measured."""
+    plots = []
+    kinds = [
+        (value, text)
+        for value, text, difference in (
+            ("responses", figures.RESPONSES, False),
+            ("difference", figures.DIFFERENCE, True),
+        )
+        if unit_figures.has_spectra(report, difference)
+    ]
+    if kinds:
+        plots.append(
+            _chosen(
+                "spectrum",
+                "Eigenspectrum of a layer",
+                "Points: eigenvalues of the covariance by rank, both axes logarithmic. Lines: the fitted power laws.",
+                [_layer_menu(report), Menu("Of", tuple(kinds))],
+                lambda layer, kind: unit_figures.spectrum(report, _name(report, layer), kind == "difference"),
+            )
+        )
+    if "exponent" in section_values(report, "spectrum"):
+        figure = figures.section(report, "spectrum", "exponent", "stderr")
+        text = "Bars: ± one standard error. A larger exponent: fewer directions hold the variance."
+        plots.append(_plot("exponent", "Exponent over depth", text, figure))
+    return plots
+
+
+def unit_plots(report: Report) -> list[Plot]:
+    """Values of single units, if any were kept."""
+    values = unit_figures.unit_values(report)
+    if not values:
+        return []
+    names = {"selectivity": "class selectivity"}
+    menus = [_layer_menu(report), Menu("Value", tuple((value, names.get(value, printable(value))) for value in values))]
+    text = "Every unit of one layer, sorted from the largest value to the smallest."
+    return [
+        _chosen(
+            "units",
+            "Units of a layer",
+            text,
+            menus,
+            lambda layer, value: unit_figures.units(report, _name(report, layer), value),
+        )
+    ]
+
+
+def other_plots(report: Report) -> list[Plot]:
+    """Every number of the measures that this package does not know, over depth."""
+    plots = []
+    for place, name in enumerate(name for name in section_names(report) if name not in OWN_SECTIONS):
+        keys = section_values(report, name)
+        if keys:
+            menu = Menu("Value", tuple((str(index), printable(key)) for index, key in enumerate(keys)))
+            plots.append(
+                _chosen(
+                    f"other-{place}",
+                    printable(name),
+                    "A line per condition over the layers from input to output. See the measure's own documentation.",
+                    [menu],
+                    lambda index, name=name, keys=keys: figures.section(report, name, keys[int(index)]),
+                )
+            )
+    return plots
+
+
+def packed(choices: dict[str, Figure]) -> dict[str, Any]:
+    """Figures by choice -> ``{"base": first figure, "choices": {choice: {"data", "layout"}}}``.
+
+    A choice holds, trace by trace, the keys in which it differs from the first figure, None for a key that it lacks;
+    with another number of traces it holds them all, under ``"traces"``.
+    """
+    base = next(iter(choices.values()))
+    result: dict[str, Any] = {"base": base, "choices": {}}
+    for key, figure in choices.items():
+        changed: dict[str, Any] = {"layout": _difference(base["layout"], figure["layout"])}
+        if len(figure["data"]) == len(base["data"]):
+            changed["data"] = [_difference(*pair) for pair in zip(base["data"], figure["data"], strict=True)]
+        else:
+            changed["traces"] = figure["data"]
+        result["choices"][key] = changed
+    return result
+
+
+def _difference(old: Figure, new: Figure) -> Figure:
+    changed = {key: value for key, value in new.items() if key not in old or old[key] != value}
+    return changed | {key: None for key in old if key not in new}
+
+
+def _chosen(id: str, title: str, describe: str, menus: list[Menu], draw: Callable[..., Figure]) -> Plot:  # noqa: A002
+    combinations = itertools.product(*([value for value, _ in menu.options] for menu in menus))
+    # A menu with one entry asks nothing.
+    asked = tuple(menu for menu in menus if len(menu.options) > 1)
+    kept = [len(menu.options) > 1 for menu in menus]
+    drawn = {
+        "|".join(value for value, keep in zip(values, kept, strict=True) if keep): draw(*values)
+        for values in combinations
+    }
+    return Plot(id, title, describe, asked, packed(drawn))
+
+
+def _plot(id: str, title: str, describe: str, figure: Figure) -> Plot:  # noqa: A002
+    return Plot(id, title, describe, (), packed({"": figure}))
+
+
+def _layer_menu(report: Report) -> Menu:
+    names = [layer.name for layer in report.result.layers]
+    return Menu("Layer", tuple((str(place), f"{place + 1} {printable(name)}") for place, name in enumerate(names)))
+
+
+def _name(report: Report, place: str) -> str:
+    return report.result.layers[int(place)].name
