@@ -126,14 +126,18 @@ class ImageLoader:
         return math.ceil(len(self.samples) / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        name = self.samples.source.name
-        for batch in _read(self.samples, collate, self.batch_size, self.workers):
-            for bad in batch.bad:
-                self._leave_out(bad)
-            if batch.labels:
-                for index, label in zip(batch.indices, batch.labels, strict=True):
-                    check_label(label, self.num_classes, name(index) if _outside(label, self.num_classes) else "")
-                yield to_unit_range(batch.images), torch.tensor(batch.labels, dtype=torch.int64)
+        source = self.samples.source
+        try:
+            for batch in _read(self.samples, collate, self.batch_size, self.workers):
+                for bad in batch.bad:
+                    self._leave_out(bad)
+                if batch.labels:
+                    for index, label in zip(batch.indices, batch.labels, strict=True):
+                        if outside(label, self.num_classes):
+                            raise bad_label(label, self.num_classes, source.name(index))
+                    yield to_unit_range(batch.images), torch.tensor(batch.labels, dtype=torch.int64)
+        finally:
+            source.release()
 
     def _leave_out(self, bad: Bad) -> None:
         if not self.skip_bad:
@@ -185,7 +189,8 @@ class StreamLoader:
         labels: list[int] = []
         for pairs in _read(self.dataset, list, self.batch_size, self.workers):
             for image, label in pairs:
-                check_label(label, self.num_classes, "a sample of the stream")
+                if outside(label, self.num_classes):
+                    raise bad_label(label, self.num_classes, "a sample of the stream")
                 if left is not None:
                     if left[int(label)] == 0:
                         continue
@@ -207,25 +212,25 @@ class StreamLoader:
             yield to_unit_range(torch.stack(images)), torch.tensor(labels)
 
 
-def check_label(label: Any, num_classes: int, name: str) -> None:
-    """Raises InputError unless a label is a whole number in [0, num_classes)."""
-    if _outside(label, num_classes):
-        raise InputError(
-            f"{name} has the label {label!r}; expected a class number from 0 to {num_classes - 1}; "
-            "check --num-classes, --class-map and --target-key"
-        )
+def outside(label: Any, num_classes: int) -> bool:
+    """Whether a label is anything but a whole number in [0, num_classes)."""
+    try:
+        return not 0 <= int(label) < num_classes
+    except (TypeError, ValueError):
+        return True
+
+
+def bad_label(label: Any, num_classes: int, name: str) -> InputError:
+    """The error for a label that is :func:`outside`."""
+    return InputError(
+        f"{name} has the label {label!r}; expected a class number from 0 to {num_classes - 1}; "
+        "check --num-classes, --class-map and --target-key"
+    )
 
 
 def to_unit_range(images: Tensor) -> Tensor:
     """uint8 -> float32 in [0, 1], the division that torchvision's ToTensor does."""
     return images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images.to(torch.float32)
-
-
-def _outside(label: Any, num_classes: int) -> bool:
-    try:
-        return not 0 <= int(label) < num_classes
-    except (TypeError, ValueError):
-        return True
 
 
 def _read(dataset: Any, collate_fn: Any, batch_size: int, workers: int) -> Iterator[Any]:

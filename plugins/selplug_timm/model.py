@@ -38,6 +38,8 @@ def build_model(spec: str, options: Options) -> nn.Module:
     if is_file_spec(spec):
         if options.pretrained:
             raise InputError(f"{spec} has no pretrained weights to fetch; its factory loads them, or --checkpoint FILE")
+        if options.in_chans is None:
+            asked.pop("in_chans", None)  # an input size says how images come in, it asks nothing of a user's factory
         model = build_from_file(spec, options.model_kwargs, asked)
     else:
         model = _build_timm(spec, options, asked)

@@ -67,7 +67,7 @@ class Options:
 
 
 def parse_options(options: Mapping[str, Any]) -> Options:
-    """Checked options; a value of None counts as not given.
+    """Checked options; None and empty text count as not given.
 
     Raises:
         InputError: an unknown name (near ones are given), or a value of the wrong type or range.
@@ -79,7 +79,7 @@ def parse_options(options: Mapping[str, Any]) -> Options:
             near = difflib.get_close_matches(name, known, n=3)
             hint = f"did you mean {', '.join(near)}?" if near else f"there are: {', '.join(known)}"
             raise InputError(f"unknown option {name!r} of a timm subject; {hint}")
-        if value is not None:
+        if value is not None and value != "":
             given[name] = _CONVERT[name](f"option {name}", value)
     parsed = Options(**given)
     for name in ("mean", "std"):

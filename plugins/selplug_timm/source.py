@@ -79,6 +79,18 @@ class Source:
             with closing(handle), Image.open(handle) as image:
                 return image.convert(self.image_mode), label
 
+    def release(self) -> None:
+        """Closes the tar files that timm's reader keeps open in this process after it has read from them.
+
+        Left open, they would be shared, position and all, by the processes that a later pass starts.
+        """
+        states = getattr(self.reader, "tar_state", None) or {}
+        for state in states.values() if isinstance(states, dict) else [states]:
+            for holder in (*state.children.values(), state):
+                if holder.tf is not None:
+                    holder.tf.close()
+                    holder.tf = None
+
 
 def open_source(options: Options, channels: int) -> Source:
     """Opens the data.
@@ -94,13 +106,14 @@ def open_source(options: Options, channels: int) -> Source:
     prefix = _check_name(options)
     if prefix == "":
         _check_root(options)
+    class_map = _class_map(options)
     image_mode = "RGB" if channels == 3 else "L"
     try:
         dataset = create_dataset(
             name=options.dataset if prefix else "",
             root=options.data_dir,
             split=options.split,
-            class_map=_class_map(options),
+            class_map=class_map,
             download=options.dataset_download,
             batch_size=options.batch_size,
             seed=options.seed,
@@ -198,9 +211,7 @@ def _class_map(options: Options) -> dict[str, int]:
             raise ValueError("its name does not end in .txt")
         lines = found.read_text(encoding="utf-8").splitlines()
     except ValueError as error:
-        raise InputError(
-            f"class map {shown(found)}: expected a .txt file with one class name a line, {error}"
-        ) from error
+        raise InputError(f"class map {shown(found)}: expected a .txt file, one class name a line: {error}") from error
     names = {line.strip(): label for label, line in enumerate(lines) if line.strip()}
     if not names:
         raise InputError(f"class map {shown(found)} is empty; expected one class name a line")

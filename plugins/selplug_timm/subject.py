@@ -14,7 +14,7 @@ from selplug.core.errors import InputError
 from selplug.core.types import Subject
 
 from .checkpoint import load_checkpoint
-from .data import ImageLoader, Samples, StreamLoader, check_label, eval_transform
+from .data import ImageLoader, Samples, StreamLoader, bad_label, eval_transform
 from .draw import balanced_draw
 from .model import build_model, count_classes, data_config, wants_probe, weights_source
 from .options import Options, parse_options
@@ -128,10 +128,10 @@ def _check_classes(source: Source, num_classes: int, options: Options) -> None:
             "--num-classes with a checkpoint for it, or map the data's classes to the model's with --class-map FILE"
         )
     if source.labels is not None:
-        outside = np.flatnonzero((source.labels < 0) | (source.labels >= num_classes))
-        if len(outside):
-            first = int(outside[0])
-            check_label(int(source.labels[first]), num_classes, source.name(first))
+        beyond = np.flatnonzero((source.labels < 0) | (source.labels >= num_classes))
+        if len(beyond):
+            first = int(beyond[0])
+            raise bad_label(int(source.labels[first]), num_classes, source.name(first))
 
 
 def _class_names(class_to_idx: Mapping[str, int], num_classes: int) -> list[str] | None:
