@@ -51,7 +51,7 @@ class UnitRangeModel(nn.Module):
         self.register_buffer("mean", torch.tensor(mean, device=first.device).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(std, device=first.device).view(shape), persistent=False)
         self.normalized = normalize is not None
-        self.train(model.training)
+        self.training = model.training  # not self.train(...), which would wake a deliberately frozen batch norm
 
     def prepare(self, images: Tensor) -> Tensor:
         """Images in [0, 1] as the inner model takes them: normalized, in its dtype and memory format."""

@@ -15,11 +15,14 @@ from torch import nn
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restores every module's ``training`` flag and every parameter's ``requires_grad`` and ``grad`` on exit.
 
-    Per module, since a blanket ``model.train()`` would wake a deliberately frozen batch norm.
+    Per module, since a blanket ``model.train()`` would wake a deliberately frozen batch norm. Inside, no parameter has
+    a gradient: a backward pass would add to the one there is in place.
     """
     training = [(module, module.training) for module in model.modules()]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:
+        for parameter in model.parameters():
+            parameter.grad = None
         yield
     finally:
         for module, flag in training:
