@@ -1,0 +1,179 @@
+"""Makes a perturbation of each attack class of torchattacks, with what all of them need."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from selplug.core.errors import InputError
+from selplug.core.state import frozen
+from selplug.core.types import Perturb
+
+from .ensemble import build as build_ensemble
+from .ensemble import describe as describe_ensemble
+from .ensemble import targets
+from .limits import MANY_CLASSES, ONE_BY_ONE, check_classes, check_images
+from .options import check, signature
+from .repairs import REPAIRS
+from .victim import Victim
+
+logger = logging.getLogger("selplug")
+
+NOISE = frozenset({"gn", "vanila"})
+
+
+def exported() -> dict[str, type]:
+    """The attack classes of the installed torchattacks by name in lower case. Raises ImportError without it."""
+    import torchattacks
+
+    return {
+        name.lower(): getattr(torchattacks, name)
+        for name in torchattacks.__all__
+        if name not in torchattacks.__wrapper__
+    }
+
+
+class AttackFactory:
+    """``(model, **options) -> (images, labels) -> images`` for one attack class.
+
+    Options are those of the class in torchattacks, with its defaults; sizes (``eps``, ``alpha`` ...) in pixel units of
+    [0, 1]. Left out are ``seed`` (drawn anew for each batch from torch's generator), ``n_classes`` (the model's) and
+    ``verbose``. ``deepfool``, ``sparsefool`` and ``jsma`` go through images one by one with a backward pass per class
+    and step, which takes hours on 100 classes.
+
+    Args of a call:
+        model: any module that maps images (N, C, H, W) in [0, 1] to logits (N, K), normally
+            :class:`selplug.core.perturb.UnitRangeModel`. Its ``num_classes`` is K; without one, K is read off the
+            logits of the first batch.
+
+    Raises:
+        InputError: an option is wrong, or the attack does not work with so few classes.
+    """
+
+    def __init__(self, name: str, attack: type) -> None:
+        self.name = name
+        self.attack = attack
+        self.kind = "noise" if name in NOISE else "attack"
+        self.__name__ = name
+        self.__doc__ = inspect.getdoc(attack)
+        self.__signature__ = signature(attack)
+
+    def __call__(self, model: nn.Module, **options: Any) -> Perturb:
+        return Attacker(self, model, check(self.name, self.__signature__, options))
+
+    def __repr__(self) -> str:
+        return f"{self.name}{self.__signature__}"
+
+    def build(self, victim: Victim, options: Mapping[str, Any], num_classes: int) -> Any:
+        """The attack object of torchattacks, repaired. Raises InputError where its class refuses the options."""
+        if self.name == "autoattack":
+            import torchattacks
+
+            return build_ensemble(torchattacks, victim, options, num_classes)
+        try:
+            attack = self.attack(victim, **options)
+        except ValueError as error:
+            raise InputError(f"{self.name}: {error}") from error
+        if self.name in REPAIRS:
+            REPAIRS[self.name](attack, num_classes)
+        return attack
+
+    def describe(self, options: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
+        """The settings really used with a model of K classes, for a report; ready for JSON.
+
+        All options in force, and what is not an option: the ``targets`` tried, ``target`` or ``early_stop``, and for
+        AutoAttack its ``parts`` and those ``left_out``.
+        """
+        settings = check(self.name, self.__signature__, options)
+        if self.name == "autoattack":
+            return settings | describe_ensemble(settings, num_classes)
+        if self.name == "apgdt" or settings.get("multi_targeted"):
+            settings["targets"] = targets(num_classes)
+        elif self.name == "jsma":
+            settings["target"] = f"(label + 1) modulo {num_classes}"
+        elif self.name in ("cw", "eadl1", "eaden"):
+            settings["early_stop"] = False
+        return settings
+
+
+class Attacker:
+    """One attack on one model: ``(images, labels) -> images``, the attack object built once and kept.
+
+    Images (N, C, H, W) float32 in [0, 1], labels (N,). Leaves the model as it was and, after attacks that seed torch's
+    generator themselves, that too. Where an attack gives values that are not finite for a sample (DeepFool on a
+    gradient of zero), the sample comes back as it was given and a warning is logged.
+    """
+
+    def __init__(self, factory: AttackFactory, model: nn.Module, options: dict[str, Any]) -> None:
+        self.factory = factory
+        self.model = model
+        self.options = options
+        self._attack: Any = None
+        self._seeded: list[Any] = []
+        num_classes = getattr(model, "num_classes", None)
+        if isinstance(num_classes, int):
+            self._build(num_classes)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+        with frozen(self.model), torch.enable_grad():
+            if self._attack is None:
+                self._build(self._count_classes(images))
+            check_images(self.factory.name, self.options, images)
+            if self._attack.device != images.device:
+                self._attack.set_device(images.device)
+            with reseeded(self._seeded, images.device):
+                output: Tensor = self._attack(images, labels.to(images.device, torch.int64))
+        return self._finite(output.detach(), images)
+
+    def _build(self, num_classes: int) -> None:
+        name = self.factory.name
+        if self.factory.kind == "attack":
+            check_classes(name, self.options, num_classes)
+        if name in ONE_BY_ONE and num_classes >= MANY_CLASSES:
+            logger.warning(
+                "%s goes through images one by one, with a backward pass for each of %d classes in each step; "
+                "expect hours on more than a few images",
+                name,
+                num_classes,
+            )
+        self._attack = self.factory.build(Victim(self.model), self.options, num_classes)
+        self._seeded = [part for part in (self._attack, *self._attack._attacks.values()) if hasattr(part, "seed")]
+
+    def _count_classes(self, images: Tensor) -> int:
+        with torch.no_grad():
+            return int(self.model(images[:1]).shape[1])
+
+    def _finite(self, output: Tensor, images: Tensor) -> Tensor:
+        finite = torch.isfinite(output).flatten(1).all(1)
+        if finite.all():
+            return output
+        logger.warning(
+            "%s gave values that are not finite for %d of %d images, which are left unperturbed; "
+            "the model's gradient may vanish there",
+            self.factory.name,
+            int((~finite).sum()),
+            len(images),
+        )
+        return torch.where(finite.view(-1, 1, 1, 1), output, images)
+
+
+@contextmanager
+def reseeded(attacks: list[Any], device: torch.device) -> Iterator[None]:
+    """A new seed for each attack that seeds torch's generators itself, and those generators as before after it.
+
+    torchattacks uses a fixed seed, so that every batch gets the same start noise, or the clock. The seeds come from
+    torch's generator on the CPU, which the runner seeds for each batch.
+    """
+    if not attacks:
+        yield
+        return
+    for attack, seed in zip(attacks, torch.randint(2**63 - 1, (len(attacks),)).tolist(), strict=True):
+        attack.seed = seed
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield

@@ -1,0 +1,191 @@
+"""Every attack once on a tiny model: range, ball, no traces, no printing; and equal to torchattacks called by hand."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import torchattacks
+from selplug_torchattacks import ensemble
+from selplug_torchattacks.repairs import REPAIRS
+
+from selplug.core.errors import InputError
+from selplug.core.perturb import batch_seed, run_perturbation
+from selplug.core.state import seeded
+from selplug.registry import perturbation
+
+E = 8 / 255
+
+
+@dataclass(frozen=True)
+class Row:
+    """An attack with few steps; the radius of its ball in Linf or L2; the fewest classes it works with."""
+
+    spec: str
+    linf: float | None = None
+    l2: float | None = None
+    fewest: int = 2
+
+    @property
+    def name(self) -> str:
+        return self.spec.partition(":")[0]
+
+
+TABLE = [
+    Row("vanila", linf=0),
+    Row("gn"),
+    Row("fgsm", linf=E),
+    Row("bim:steps=3", linf=E),
+    Row("rfgsm:steps=3", linf=E),
+    Row("pgd:steps=3", linf=E),
+    Row("eotpgd:steps=3", linf=E),
+    Row("ffgsm", linf=E),
+    Row("tpgd:steps=3", linf=E),
+    Row("mifgsm:steps=3", linf=E),
+    Row("upgd:steps=3", linf=E),
+    Row("upgd:steps=3,loss=margin", linf=E),
+    Row("upgd:steps=3,loss=dlr", linf=E, fewest=3),
+    Row("apgd:steps=4", linf=E),
+    Row("apgd:steps=4,norm=L2,eps=0.5", l2=0.5),
+    Row("apgd:steps=4,loss=dlr,n_restarts=2", linf=E, fewest=3),
+    Row("apgdt:steps=4", linf=E, fewest=4),
+    Row("apgdt:steps=4,norm=L2,eps=0.5", l2=0.5, fewest=4),
+    Row("difgsm:steps=3", linf=E),
+    Row("tifgsm:steps=3", linf=E),
+    Row("jitter:steps=3", linf=E),
+    Row("nifgsm:steps=3", linf=E),
+    Row("pgdrs:steps=3,noise_type=uniform", linf=E),
+    Row("sinifgsm:steps=3", linf=E),
+    Row("vmifgsm:steps=3", linf=E),
+    Row("vnifgsm:steps=3", linf=E),
+    Row("spsa:nb_sample=8,max_batch_size=4,nb_iter=3,eps=0.02", linf=0.02),
+    Row("pifgsm:num_iter_set=3", linf=16 / 255),
+    Row("pifgsmpp:num_iter_set=3", linf=16 / 255),
+    Row("cw:steps=10"),
+    Row("pgdl2:steps=3,eps=0.5", l2=0.5),
+    Row("pgdrsl2:steps=3,eps=0.5", l2=0.5),
+    Row("deepfool:steps=5"),
+    Row("eaden:binary_search_steps=2,max_iterations=5"),
+    Row("eadl1:binary_search_steps=2,max_iterations=5"),
+    Row("sparsefool:steps=2"),
+    Row("onepixel:steps=2"),
+    Row("pixle:restarts=2,max_iterations=3"),
+    Row("pixle:update_each_iteration=true,max_iterations=3,pixel_mapping=similarity"),
+    Row("jsma:gamma=0.01"),
+    Row("fab:steps=3", linf=E),
+    Row("fab:steps=3,norm=L2,eps=0.5,multi_targeted=true,n_restarts=2", l2=0.5),
+    Row("autoattack", linf=E),
+    Row("autoattack:version=rand", linf=E),
+    Row("autoattack:version=plus,norm=L2,eps=0.5", l2=0.5),
+    Row("square:n_queries=20", linf=E),
+    Row("square:n_queries=20,norm=L2,eps=0.5,loss=ce", l2=0.5),
+    Row("torchattacks:attack=pgd,steps=2", linf=E),
+]
+ROWS = pytest.mark.parametrize("row", TABLE, ids=[row.spec for row in TABLE])
+
+
+@pytest.fixture(autouse=True)
+def short_autoattack(monkeypatch):
+    monkeypatch.setattr(ensemble, "STEPS", 3)
+    monkeypatch.setattr(ensemble, "QUERIES", 10)
+
+
+def test_the_table_is_complete():
+    names = {name.lower() for name in torchattacks.__all__ if name not in torchattacks.__wrapper__}
+    assert {row.name for row in TABLE} == names | {"torchattacks"}
+
+
+@ROWS
+@pytest.mark.parametrize("num_classes", [10, 3, 2])
+def test_attack(row, num_classes, tiny, images, label, capfd, caplog):
+    model = tiny(num_classes)
+    labels = label(model, images)
+    found = perturbation(row.spec)
+    if num_classes < row.fewest:
+        with pytest.raises(InputError, match=f"expected a model of at least {row.fewest} classes, got {num_classes}"):
+            found.factory(model, **found.options)
+        return
+    perturb = found.factory(model, **found.options)
+    given = images.clone()
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    generators = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    for count in (len(images), 1, 3):
+        result = run_perturbation(model, perturb, images[:count], labels[:count], seed=5, name=row.name)
+        assert result.images.shape == (count, 3, 16, 16)
+        assert result.images.dtype == torch.float32
+        if row.linf is not None:
+            assert result.linf.max() <= row.linf + 1e-6
+        if row.l2 is not None:
+            assert result.l2.max() <= row.l2 + 1e-5
+    assert torch.equal(images, given)
+    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert torch.equal(torch.get_rng_state(), generators[0])
+    assert np.array_equal(np.random.get_state()[1], generators[1])
+    assert random.getstate() == generators[2]
+    assert capfd.readouterr() == ("", "")
+    assert not caplog.records
+
+
+@ROWS
+def test_same_seed_same_images_whatever_ran_before(row, tiny, images, label):
+    model = tiny()
+    labels = label(model, images)
+    found = perturbation(row.spec)
+    first = found.factory(model, **found.options)
+    once = run_perturbation(model, first, images, labels, seed=5).images
+    run_perturbation(model, first, images.flip(0), labels.flip(0), seed=6)
+    again = run_perturbation(model, first, images, labels, seed=5).images
+    fresh = run_perturbation(model, found.factory(model, **found.options), images, labels, seed=5).images
+    assert torch.equal(once, again)
+    assert torch.equal(once, fresh)
+
+
+BY_HAND = [row for row in TABLE if row.name not in REPAIRS and row.name not in ("autoattack", "torchattacks")]
+
+
+@pytest.mark.parametrize("row", BY_HAND, ids=[row.spec for row in BY_HAND])
+def test_unrepaired_attacks_equal_torchattacks_bit_for_bit(row, tiny, images, label):
+    model = tiny()
+    labels = label(model, images)
+    found = perturbation(row.spec)
+    seed = batch_seed(0, 3)
+    ours = run_perturbation(model, found.factory(model, **found.options), images, labels, seed=seed).images
+    by_name = {name.lower(): name for name in torchattacks.__all__}
+    raw = getattr(torchattacks, by_name[row.name])(tiny(), **{**found.options, **whole(found.options)})
+    with seeded(seed, images.device):
+        if hasattr(raw, "seed"):
+            raw.seed = int(torch.randint(2**63 - 1, (1,)))
+        theirs = raw(images, labels).clamp(0, 1)
+    assert torch.equal(ours, theirs)
+
+
+def whole(options):
+    return {key: int(value) for key, value in options.items() if key in ("steps", "n_queries")}
+
+
+@pytest.mark.parametrize("spec", ["pgd:steps=3", "apgd:steps=3", "square:n_queries=50,eps=0.2", "fab:steps=3", "cw"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_models_of_other_precision(spec, dtype, tiny, images, label):
+    model = tiny(dtype=dtype)
+    labels = label(model, images)
+    found = perturbation(spec)
+    result = run_perturbation(model, found.factory(model, **found.options), images, labels, name=spec)
+    assert result.images.dtype == torch.float32
+    assert (result.l2 > 0).any()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@ROWS
+def test_attack_on_cuda_built_on_the_cpu(row, tiny, images, label):
+    model = tiny()
+    labels = label(model, images).cuda()
+    found = perturbation(row.spec)
+    perturb = found.factory(model, **found.options)
+    model.cuda()
+    result = run_perturbation(model, perturb, images.cuda(), labels, name=row.name)
+    assert result.images.is_cuda
