@@ -181,7 +181,7 @@ def _plot(id: str, title: str, describe: str, figure: Figure) -> Plot:  # noqa: 
 
 def _layer_menu(report: Report) -> Menu:
     names = [layer.name for layer in report.result.layers]
-    return Menu("Layer", tuple((str(place), f"{place + 1} {printable(name)}") for place, name in enumerate(names)))
+    return Menu("Layer", tuple((str(place), f"{place + 1} · {printable(name)}") for place, name in enumerate(names)))
 
 
 def _name(report: Report, place: str) -> str:

@@ -229,7 +229,7 @@ def _dead(layer: LayerResult, kind: str, condition: str) -> str:
 def depth_ticks(report: Report) -> list[str]:
     """A name for every layer on the x axis: its place and its name, shortened; all different."""
     names = short_names([layer.name for layer in report.result.layers], 20, tail=0.65)
-    return [f"{place} {label(name)}" for place, name in enumerate(names, 1)]
+    return [f"{place} · {label(name)}" for place, name in enumerate(names, 1)]
 
 
 def _values(report: Report, kind: str, condition: str, read: Read) -> list[float | None]:

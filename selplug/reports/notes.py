@@ -56,10 +56,8 @@ def notes(report: Report) -> list[str]:
     if rectified:
         found.append(
             f"Rectified layers: {len(rectified)} of {len(layers)} go below zero and were cut off at 0 before "
-            f"averaging, so that selectivity stays in [0, 1]: {listing(rectified)}."
+            f"averaging, for all measures alike, so that selectivity stays in [0, 1]: {listing(rectified)}."
         )
-    if result.worst_case is None:
-        found.append("No attack took part in this run: it has no worst-case accuracy.")
     return found
 
 

@@ -109,7 +109,7 @@ def units(report: Report, layer: str, value: str = "selectivity") -> Figure:
     layout["xaxis"] = {"title": {"text": "units, largest value first"}, "rangemode": "tozero"}
     name = "class selectivity index" if value == "selectivity" else label(value)
     layout["yaxis"] = {"title": {"text": name}, "rangemode": "tozero", "automargin": True}
-    dead = f"{found.dead_units or 'None'} of its {found.units} units are dead on clean images. "
+    dead = f"Dead on clean images: {found.dead_units} of {found.units} units. "
     layout["meta"]["note"] = (
         ("" if found.dead_units is None else dead)
         + "Units are sorted anew for every line"
