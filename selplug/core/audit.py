@@ -106,7 +106,7 @@ def _survey(subject: Subject, measures: Mapping[str, MeasureFactory]) -> Tensor:
         raise InputError(f"an audit needs at least two images, got {len(targets)}; give more data")
     if targets.ndim != 1 or targets.is_floating_point():
         raise InputError(f"expected integer labels (N,), got {targets.dtype} of shape {tuple(targets.shape)}")
-    present = len(targets.unique())
+    present = len(set(targets.tolist()))
     for name, factory in measures.items():
         if present < getattr(factory, "min_classes", 1):
             raise InputError(f"{name} needs images of at least {factory.min_classes} classes, got {present}")  # type: ignore[attr-defined]
@@ -156,7 +156,8 @@ class _State:
     def bytes(self) -> int:
         metrics = [m for table in (self.measures, self.differences) for layer in table.values() for m in layer.values()]
         tensors = [getattr(metric, name) for metric in metrics for name in metric._defaults]
-        return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
+        # Twice: torchmetrics keeps a copy of each state to reset it.
+        return 2 * sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
 
 
 @dataclass
@@ -180,7 +181,10 @@ class _Run:
     predictions: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.shuffled = functional.shuffle_targets(self.targets, self.seed)
+        # Measures see the classes that have samples, as 0 to C - 1: a head may have 20,000 more.
+        present, self.classes = self.targets.unique(return_inverse=True)
+        self.num_present = len(present)
+        self.shuffled = functional.shuffle_targets(self.classes, self.seed)
         self.survived = torch.ones(len(self.targets), dtype=torch.bool)
         self.shown = np.unique(np.linspace(0, len(self.targets) - 1, NUM_EXAMPLES).astype(int))
         self.arrays = {layer.name: {} for layer in self.layers}
@@ -283,7 +287,7 @@ class _Run:
         return responses
 
     def _update(self, metrics: dict[str, dict[str, Metric]], responses: dict[str, Tensor], where: slice) -> None:
-        targets, shuffled = self.targets[where].to(self.device), self.shuffled[where].to(self.device)
+        targets, shuffled = self.classes[where].to(self.device), self.shuffled[where].to(self.device)
         for layer, table in metrics.items():
             for metric in table.values():
                 if _takes_shuffled(metric):
@@ -297,9 +301,7 @@ class _Run:
                 return {}
             return {
                 layer.name: {
-                    name: factory(num_units=layer.units, num_classes=self.model.num_classes, seed=self.seed).to(
-                        self.device
-                    )
+                    name: factory(num_units=layer.units, num_classes=self.num_present, seed=self.seed).to(self.device)
                     for name, factory in factories.items()
                 }
                 for layer in self.layers

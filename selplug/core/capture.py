@@ -44,7 +44,7 @@ class Layer:
         # A copy even where there is nothing to average: an in-place operation may follow.
         pooled = output.mean(positions, dtype=wide) if positions else output.to(wide, copy=True)
         pooled = pooled.flatten(1)
-        return pooled.unflatten(0, (-1, self.groups)).mean(1) if self.groups > 1 else pooled
+        return pooled.reshape(-1, self.groups, pooled.shape[1]).mean(1) if self.groups > 1 else pooled
 
 
 class Capture:
@@ -140,7 +140,10 @@ def find_layers(model: nn.Module, images: Tensor, patterns: Sequence[str] | None
     model = uncompiled(model)
     named = dict(model.named_modules())
     activations = rules.outermost_activations(model)
-    wanted = _default(activations, named) if patterns is None else _matching(activations, named, patterns)
+    if patterns is None:
+        wanted: dict[str, set[str]] = {name: set() for name in _default(activations, named)}
+    else:
+        wanted = _matching(activations, named, patterns)
     if len(images) == 1:
         images = images.repeat(2, 1, 1, 1)
     with _Calibration({name: named[name] for name in wanted}) as calibration, frozen(model), torch.enable_grad():
@@ -152,13 +155,19 @@ def find_layers(model: nn.Module, images: Tensor, patterns: Sequence[str] | None
         output = model(leaf * 1)
         calibration.finish(output)
     layers = calibration.layers
-    if patterns is not None:
-        layers = tuple(layer for layer in layers if _picks(patterns, layer, wanted))
-    if not layers:
+    if patterns is None and not layers:
         raise CaptureError(
-            f"none of the {len(wanted)} modules picked ran on an image and gave units; name others with --layers "
-            f"(layers=), globs over module names such as {_some(named)}"
+            f"none of the {len(wanted)} activation modules ran on an image and gave a tensor (N, ...) of units; name "
+            f"other modules with --layers (layers=), globs over module names such as {_some(named)}"
         )
+    if patterns is not None:
+        layers = tuple(layer for layer in layers if any(_fits(p, layer) for p in wanted[layer.module]))
+        for pattern in patterns:
+            if not any(_fits(pattern, layer) for layer in layers if pattern in wanted[layer.module]):
+                raise CaptureError(
+                    f"--layers {pattern!r} gives no layer: expected modules that run on the image and return a tensor "
+                    f"(N, ...), got {', '.join(name for name in wanted if pattern in wanted[name])}"
+                )
     return layers
 
 
@@ -190,9 +199,9 @@ def _matching(
     return {name: picked[name] for name in named if name in picked}
 
 
-def _picks(patterns: Sequence[str], layer: Layer, wanted: Any) -> bool:
+def _fits(pattern: str, layer: Layer) -> bool:
     """Whether a pattern that picked the layer's module also fits its call number."""
-    return any("#" not in pattern or fnmatch.fnmatchcase(layer.name, pattern) for pattern in wanted[layer.module])
+    return "#" not in pattern or fnmatch.fnmatchcase(layer.name, pattern)
 
 
 def _some(named: Mapping[str, nn.Module], count: int = 12) -> str:
@@ -255,10 +264,7 @@ class _Calibration:
     def _fired(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         name = self._names[id(module)]
         if not isinstance(output, Tensor) or output.ndim < 2 or not output.is_floating_point():
-            came = f"a tensor of shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-            raise CaptureError(
-                f"{name} ({rules.kind(module)}) cannot be a layer: expected a tensor (N, ...), got {came}"
-            )
+            return  # nothing that has samples and units
         index = 1 + sum(call.name == name for call in self._calls)
         shape = tuple(output.shape)
         call = _Call(

@@ -14,7 +14,8 @@ from torchmetrics import Metric
 Perturb = Callable[[Tensor, Tensor], Tensor]
 #: ``(model on images in [0, 1], **options) -> Perturb``; an attribute ``kind`` ("attack" unless given) says what it is.
 PerturbationFactory = Callable[..., Perturb]
-#: ``(num_units=U, num_classes=C, seed=S) -> Metric`` with ``update(responses (N, U), targets (N,))``.
+#: ``(num_units=U, num_classes=C, seed=S) -> Metric`` with ``update(responses (N, U), targets (N,))``; C counts the
+#: classes that have samples, and the targets are their numbers in [0, C).
 MeasureFactory = Callable[..., Metric]
 
 

@@ -234,7 +234,10 @@ def test_wilson_interval_against_published_figures():
     [
         (lambda: F.class_means(torch.rand(4), torch.zeros(4).long(), 2), r"responses \(N, U\), got .* shape \(4,\)"),
         (lambda: F.class_means(torch.rand(4, 2), torch.zeros(3).long(), 2), r"\(N,\)=\(4,\).*got \(3,\)"),
-        (lambda: F.class_means(torch.rand(4, 2), torch.full((4,), 2), 2), r"labels in \[0, 2\), got values from 2 to 2"),
+        (
+            lambda: F.class_means(torch.rand(4, 2), torch.full((4,), 2), 2),
+            r"labels in \[0, 2\), got values from 2 to 2",
+        ),
         (lambda: F.class_means(torch.rand(4, 2), torch.full((4,), -1), 2), r"labels in \[0, 2\), got values from -1"),
         (lambda: F.class_means(torch.rand(4, 2), torch.rand(4), 2), "integer labels"),
         (lambda: F.class_means(torch.rand(2, 2), -torch.rand(2, 2), 2), "soft targets >= 0"),

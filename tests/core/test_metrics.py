@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import tempfile
 from pathlib import Path
@@ -89,7 +90,7 @@ def test_any_batching_gives_the_result_of_one_batch(cuts, give_shuffled):
     responses, targets = data()
     shuffled = functional.shuffle_targets(targets)
     edges = sorted({0, N, *cuts})
-    batches = [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+    batches = [slice(a, b) for a, b in itertools.pairwise(edges)]
     results = []
     for parts in ([slice(0, N)], batches):
         selectivity, dimensionality = ClassSelectivity(U, C, seed=5), Dimensionality(U)
