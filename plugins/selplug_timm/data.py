@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from selplug.core.errors import InputError
 
 from .draw import quotas
+from .paths import listed
 from .source import Source
 
 
@@ -153,11 +154,13 @@ class ImageLoader:
 class StreamLoader:
     """The same for data that comes in an order of its own; with ``num_samples`` the first of each class, as they come.
 
-    How many are taken of a class is shared equally among all K, so a class with too few is an error. Samples that the
-    reader of timm cannot read are left out by it, or end the stream, as that reader does.
+    How many are taken of a class is shared equally among all K, so a class with too few is an error. timm's readers of
+    streams leave out what they cannot read with a line in the log alone; so a pass that ends with fewer samples than
+    the data declares is an error too, or with ``skip_bad`` counted in ``skipped``.
 
     Raises:
-        InputError: while it is iterated: a label outside of [0, K), a class with too few samples, a reader's failure.
+        InputError: while it is iterated: a label outside of [0, K), a class with too few samples, samples
+            that were lost, a failure of the reader.
     """
 
     def __init__(
@@ -170,6 +173,8 @@ class StreamLoader:
         num_classes: int,
         num_samples: int | None,
         seed: int,
+        skip_bad: bool,
+        skipped: list[str],
     ) -> None:
         self.dataset = source.dataset
         self.dataset.transform = transform
@@ -178,6 +183,9 @@ class StreamLoader:
         self.batch_size = batch_size
         self.workers = workers
         self.num_classes = num_classes
+        self.skip_bad = skip_bad
+        self.skipped = skipped
+        self.declared = len(source)
         self.quota: np.ndarray | None = None
         if num_samples is not None:
             # one more for some classes, by the seed; no class is known to be short of samples yet
@@ -187,7 +195,9 @@ class StreamLoader:
         left = None if self.quota is None else self.quota.copy()
         images: list[Tensor] = []
         labels: list[int] = []
+        seen = 0
         for pairs in _read(self.dataset, list, self.batch_size, self.workers):
+            seen += len(pairs)
             for image, label in pairs:
                 if outside(label, self.num_classes):
                     raise bad_label(label, self.num_classes, "a sample of the stream")
@@ -202,14 +212,27 @@ class StreamLoader:
                     images, labels = [], []
             if left is not None and not left.any():
                 break
-        if left is not None and left.any():
-            short = [f"class {c} by {n}" for c, n in enumerate(left) if n]
-            raise InputError(
-                f"the stream ended too early for {int(self.quota.sum() if self.quota is not None else 0)} balanced "
-                f"samples: short of {', '.join(short[:5])}; lower --num-samples, or leave it out"
-            )
+        else:
+            self._ended(seen, left)
         if labels:
             yield to_unit_range(torch.stack(images)), torch.tensor(labels)
+
+    def _ended(self, seen: int, left: np.ndarray | None) -> None:
+        """What a stream has to hold when it is read to its end."""
+        lost = self.declared - seen
+        if lost > 0 and not self.skip_bad:
+            raise InputError(
+                f"the stream gave {seen} of the {self.declared} samples that it declares; its reader leaves out what "
+                "it cannot read: mend the data, or go on without with --skip-bad"
+            )
+        if lost > 0 and not self.skipped:
+            self.skipped.extend(["a sample that the stream's reader left out"] * lost)
+        if left is not None and left.any():
+            short = [f"class {label} by {number}" for label, number in enumerate(left) if number]
+            raise InputError(
+                f"the stream ended too early for the balanced samples: short of {listed(short)}; lower --num-samples, "
+                "or leave it out"
+            )
 
 
 def outside(label: Any, num_classes: int) -> bool:

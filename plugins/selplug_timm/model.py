@@ -131,10 +131,10 @@ def _build_timm(spec: str, options: Options, asked: Mapping[str, Any]) -> nn.Mod
     except TypeError as error:
         raise InputError(f"{spec} cannot be built with {_arguments(kwargs)}: {error}") from error
     except Exception as error:  # hub, network, disk and the model's own code all end here
-        said = str(error).partition("\n")[0] or type(error).__name__
+        said = ": ".join(filter(None, (type(error).__name__, str(error).partition("\n")[0])))
         if pretrained and isinstance(error, OSError):
             raise _no_weights(spec, said) from error
-        raise InputError(f"{spec} cannot be built with {_arguments(kwargs)}: {type(error).__name__}: {said}") from error
+        raise InputError(f"{spec} cannot be built with {_arguments(kwargs)}: {said}") from error
     own = _model_cfg(model).get("num_classes")
     if pretrained and not options.checkpoint and own and model.num_classes != own:
         raise InputError(

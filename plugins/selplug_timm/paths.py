@@ -14,6 +14,12 @@ def shown(path: str | os.PathLike[str]) -> str:
     return str(PurePath(*pure.parts[-KEPT_PARTS:])) if pure.is_absolute() else str(path)
 
 
+def shown_after(separator: str, text: str) -> str:
+    """``hfds//home/me/data/set`` -> ``hfds/data/set`` for a prefix that ends with ``separator``."""
+    prefix, found, rest = text.partition(separator)
+    return prefix + found + shown(rest) if found else text
+
+
 def listed(names: list[str], most: int = 5) -> str:
     """``a, b, c and 7 more``."""
     rest = len(names) - most

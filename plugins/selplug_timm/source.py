@@ -131,6 +131,8 @@ def open_source(options: Options, channels: int) -> Source:
     source = Source(dataset, image_mode)
     if not source.stream and len(source) == 0:
         raise InputError(f"no images in {_where(options)}")
+    if hasattr(source.reader, "tar_state"):
+        _check_tar(source, options)
     return source
 
 
@@ -191,6 +193,17 @@ def _check_root(options: Options) -> None:
         raise InputError(f"no split {options.split!r} in {shown(root)}: there is {there}{hint}")
 
 
+def _check_tar(source: Source, options: Options) -> None:
+    """timm takes all of a tar, whatever the split: it must not hold several."""
+    folders = {part for info, *_ in source.reader.samples for part in Path(info.path).parts[:-2]}
+    splits = sorted(folder for folder in folders if folder.lower() in SPLITS)
+    if len(splits) > 1:
+        raise InputError(
+            f"{shown(options.data_dir or '')} holds {listed(splits)}, and a tar is read whole; pack one split alone, or "
+            "unpack it and give --split"
+        )
+
+
 def _synonyms(split: str) -> tuple[str, ...]:
     return next((group for group in (TRAIN_SPLITS, EVAL_SPLITS) if split in group), ())
 
@@ -223,7 +236,8 @@ def _cannot_read(options: Options, prefix: str, error: Exception) -> str:
     if prefix == "" and "Found 0 images" in said:
         mapped = ", with a folder that the class map names" if options.class_map else ""
         return f"no images in {_where(options)}; expected one folder per class with .jpg, .jpeg or .png files{mapped}"
-    hint = "; --dataset-download fetches it" if prefix == "torch" and not options.dataset_download else ""
+    fetch = prefix == "torch" and "not found" in said and not options.dataset_download
+    hint = "; --dataset-download fetches it" if fetch else ""
     return f"{_where(options)} cannot be read: {said}{hint}"
 
 

@@ -18,7 +18,7 @@ from .data import ImageLoader, Samples, StreamLoader, bad_label, eval_transform
 from .draw import balanced_draw
 from .model import build_model, count_classes, data_config, wants_probe, weights_source
 from .options import Options, parse_options
-from .paths import listed, shown
+from .paths import listed, shown, shown_after
 from .source import Source, open_source
 
 
@@ -48,7 +48,7 @@ def load(model: str, options: Mapping[str, Any]) -> Subject:
     images = _images(source, config, num_classes, parsed)
     if parsed.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    name = shown(model)
+    name = shown_after(":", model) if model.startswith("local-dir:") else shown(model)
     class_names = _class_names(source.class_to_idx, num_classes)
     info = {
         "model": name,
@@ -87,8 +87,6 @@ def _images(source: Source, config: Mapping[str, Any], num_classes: int, options
     transform = eval_transform(config)
     skipped: list[str] = []
     if source.stream:
-        if options.skip_bad:
-            raise InputError(f"{options.dataset} is a stream, whose reader decides what to skip; leave --skip-bad out")
         stream = StreamLoader(
             source,
             transform,
@@ -97,6 +95,8 @@ def _images(source: Source, config: Mapping[str, Any], num_classes: int, options
             num_classes=num_classes,
             num_samples=options.num_samples,
             seed=options.seed,
+            skip_bad=options.skip_bad,
+            skipped=skipped,
         )
         return _Images(stream, None, skipped)
     indices = np.arange(len(source))
@@ -147,7 +147,7 @@ def _data_info(source: Source, images: _Images, num_classes: int, options: Optio
     samples = len(images.loader.samples) if isinstance(images.loader, ImageLoader) else options.num_samples
     return {
         "source": shown(options.data_dir) if options.data_dir else None,
-        "dataset": options.dataset or "folder",
+        "dataset": shown_after("/", options.dataset) or "folder",
         "split": options.split,
         "total": len(source) or None,
         "samples": samples,

@@ -52,6 +52,24 @@ def test_splits_never_become_classes(make_folder: MakeFolder, open_tiny: OpenTin
     assert open_tiny(root, split="test").info["data"]["total"] == 6
 
 
+def test_splits_without_classes(make_folder: MakeFolder, open_tiny: OpenTiny) -> None:
+    root = make_folder({"test": 2, "train": 2}, split=".")
+    with pytest.raises(InputError, match=r"no split 'validation' in .*: there is test, train; give --split test"):
+        open_tiny(root)
+
+
+def test_a_tar_of_several_splits(make_folder: MakeFolder, open_tiny: OpenTiny, tmp_path: Path) -> None:
+    """timm would read all of them as one."""
+    make_folder(split="train")
+    with tarfile.open(tmp_path / "all.tar", "w") as archive:
+        archive.add(make_folder(split="test"), ".")
+    with pytest.raises(InputError, match=r"all.tar holds test, train, and a tar is read whole; pack one split alone"):
+        open_tiny(tmp_path / "all.tar", split="test")
+    with tarfile.open(tmp_path / "one.tar", "w") as archive:
+        archive.add(tmp_path / "data" / "test", "test")
+    assert open_tiny(tmp_path / "one.tar", split="test").info["data"]["total"] == 12
+
+
 @pytest.mark.parametrize("split", ["val", "validation", "valid", "eval", "evaluation"])
 def test_other_words_for_validation(split: str, make_folder: MakeFolder, open_tiny: OpenTiny) -> None:
     make_folder(split="train")

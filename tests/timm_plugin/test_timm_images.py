@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image, ImageFile
+from selplug_timm.data import ImageLoader
 from selplug_timm.subject import load
 from timm.data import create_dataset, create_loader
 from torch import Tensor
@@ -100,6 +102,13 @@ def test_the_same_samples_in_the_same_order_each_time(
     assert torch.equal(subject.targets, labels)
     assert subject.info["data"]["draw_seed"] == 3
     assert not torch.equal(read(open_tiny(root, num_samples=10, seed=4))[0], reference)
+
+
+def test_samples_can_be_sent_to_processes_that_are_not_forked(make_folder: MakeFolder, open_tiny: OpenTiny) -> None:
+    subject = open_tiny(make_folder())
+    assert isinstance(subject.loader, ImageLoader)
+    copy = pickle.loads(pickle.dumps(subject.loader.samples))  # noqa: S301
+    assert torch.equal(copy[3][1], subject.loader.samples[3][1])
 
 
 def test_reading_leaves_the_global_generator_alone(make_folder: MakeFolder, open_tiny: OpenTiny) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from selplug_timm.options import Options, parse_options
-from selplug_timm.paths import listed, shown
+from selplug_timm.paths import listed, shown, shown_after
 
 from selplug.core.errors import InputError
 
@@ -54,5 +54,7 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
 def test_paths_leave_the_machine_out() -> None:
     assert shown("/one/two/three/w.pth") == "three/w.pth"
     assert shown("runs/a/b/w.pth") == "runs/a/b/w.pth"
+    assert shown_after("/", "hfds//one/two/three") == "hfds/two/three"
+    assert shown_after("/", "hfds/some/Set") == "hfds/some/Set"
     assert listed(list("abcdefg"), 3) == "a, b, c and 4 more"
     assert listed(["a"]) == "a"

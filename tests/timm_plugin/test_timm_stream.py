@@ -19,8 +19,9 @@ from selplug.core.types import Subject
 class Reader:
     """As timm's stream readers: yields (PIL image, label)."""
 
-    def __init__(self, labels: list[Any], fails_at: int = -1) -> None:
+    def __init__(self, labels: list[Any], fails_at: int = -1, declares: int = 0) -> None:
         self.labels = labels
+        self.declares = declares
         self.fails_at = fails_at
 
     def __iter__(self) -> Iterator[tuple[Image.Image, Any]]:
@@ -33,7 +34,7 @@ class Reader:
                 yield Image.fromarray(pixels), label
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return self.declares or len(self.labels)
 
 
 @pytest.fixture
@@ -71,7 +72,9 @@ def test_balanced_as_they_come(stream: Callable[..., Subject]) -> None:
 
 
 def test_too_few_of_a_class(stream: Callable[..., Subject]) -> None:
-    with pytest.raises(InputError, match=r"too early for 9 balanced samples: short of class 2 by 1; lower --num-samp"):
+    with pytest.raises(
+        InputError, match=r"too early for the balanced samples: short of class 2 by 1; lower --num-samp"
+    ):
         labels_of(stream(Reader([0] * 9 + [1] * 9 + [2] * 2), num_samples=9))
 
 
@@ -88,6 +91,10 @@ def test_a_failing_reader_is_one_line(workers: int, stream: Callable[..., Subjec
     assert "\n" not in str(caught.value)
 
 
-def test_skipping_is_the_readers_own_business(stream: Callable[..., Subject]) -> None:
-    with pytest.raises(InputError, match=r"wds/some is a stream.*leave --skip-bad out"):
-        stream(Reader([0, 1, 2]), skip_bad=True)
+def test_samples_that_the_reader_loses(stream: Callable[..., Subject]) -> None:
+    """timm's readers of streams drop what they cannot read with a line in the log."""
+    with pytest.raises(InputError, match=r"gave 3 of the 5 samples that it declares.*--skip-bad"):
+        labels_of(stream(Reader([0, 1, 2], declares=5)))
+    subject = stream(Reader([0, 1, 2], declares=5), skip_bad=True)
+    assert labels_of(subject) == labels_of(subject) == [0, 1, 2]
+    assert len(subject.skipped) == 2
