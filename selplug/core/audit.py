@@ -182,7 +182,7 @@ class _Run:
 
     def __post_init__(self) -> None:
         # Measures see the classes that have samples, as 0 to C - 1: a head may have 20,000 more.
-        present, self.classes = self.targets.unique(return_inverse=True)
+        present, self.classes = torch.unique(self.targets, return_inverse=True)
         self.num_present = len(present)
         self.shuffled = functional.shuffle_targets(self.classes, self.seed)
         self.survived = torch.ones(len(self.targets), dtype=torch.bool)

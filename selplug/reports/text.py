@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 WIDTH = 120
+#: What a narrow terminal can do without, first things first: the page and the JSON have all of it.
+EXPENDABLE = ("kind", "part. ratio", "dead", "null level")
 #: More layers than this are shown as the first and the last half of it.
 MANY_LAYERS = 24
 
@@ -83,12 +85,33 @@ def shortened(table: Table) -> Table:
     return Table(f"{table.title} (all of them: report.html, report.json)", table.columns, table.numeric, rows)
 
 
+def _fitted(table: Table, width: int) -> Table:
+    """Without the columns that do not fit: squeezed, rich would rather drop the names than half a number."""
+    columns = list(range(len(table.columns)))
+
+    def needed() -> int:
+        widths = [max(len(line[i]) for line in (table.columns, *table.rows)) for i in columns]
+        return sum(min(w, 16) if not table.numeric[i] else w for i, w in zip(columns, widths, strict=True)) + 2 * len(
+            columns
+        )
+
+    for expendable in EXPENDABLE:
+        if needed() > width and expendable in table.columns:
+            columns.remove(table.columns.index(expendable))
+    keep = [[line[i] for i in columns] for line in (table.columns, *table.rows)]
+    numeric = tuple(table.numeric[i] for i in columns)
+    return Table(table.title, tuple(keep[0]), numeric, tuple(map(tuple, keep[1:])))
+
+
 def _print_table(table: Table, console: Console) -> None:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = _fitted(table, console.width)
+    shown = RichTable(
+        title=Text(table.title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
     for column, numeric in zip(table.columns, table.numeric, strict=True):
         # Names may wrap, numbers must not: half a number misleads.
         shown.add_column(Text(column), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
