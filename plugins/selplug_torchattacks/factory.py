@@ -128,7 +128,7 @@ class Attacker:
             if self._attack.device != images.device:
                 self._attack.set_device(images.device)
             with reseeded(self._seeded, images.device):
-                output: Tensor = self._attack(images, labels.to(images.device, torch.int64))
+                output: Tensor = self._attack(images.contiguous(), labels.to(images.device, torch.int64))
         return self._finite(output.detach(), images)
 
     def _build(self, num_classes: int) -> None:

@@ -27,8 +27,10 @@ sparsefool
 Pixels of cw at 0 or 1 start 1e-6 inside the range, as in the authors' program; tanh is so flat there that they take
 more steps or a larger ``lr`` than the defaults to get anywhere.
 
-Left as it is: apgdt with norm=L2 moves all samples by the step size of the first; eadl1 and eaden go on from where the
-last constant ended instead of starting anew; random starts depend on a sample's place in its batch.
+Left as it is: where the gradient in float32 is exactly 0 an attack by gradient does nothing, and those with momentum
+(mifgsm, nifgsm, difgsm, tifgsm ...) then stop moving that sample for good. spsa takes a single step of 0.01 by default.
+apgdt with norm=L2 moves all samples by the step size of the first. eadl1 and eaden go on from where the last constant
+ended instead of starting anew. Random starts depend on a sample's place in its batch.
 """
 
 from __future__ import annotations

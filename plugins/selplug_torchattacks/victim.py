@@ -15,6 +15,8 @@ class Victim:
     torchattacks 3.5.1 switches the model to eval mode before an attack and, unless an error comes between, all of it to
     train mode after; it prints when a model has no parameters; and it takes a class called ``RobModel`` to want a
     normalization of its own. None of these happens to a Victim: :class:`.factory.Attacker` freezes the model itself.
+    Gradients with respect to images come back contiguous, whatever memory format the model works in: several attacks
+    flatten them with ``view`` and fail on channels-last ones.
     """
 
     training = False
@@ -23,6 +25,9 @@ class Victim:
         self.model = model
 
     def __call__(self, images: Tensor) -> Tensor:
+        if images.requires_grad:
+            images = images.view_as(images)
+            images.register_hook(Tensor.contiguous)  # type: ignore[no-untyped-call]
         logits: Tensor = self.model(images)
         return logits
 

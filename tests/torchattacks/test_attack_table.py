@@ -13,7 +13,7 @@ from selplug_torchattacks import ensemble
 from selplug_torchattacks.repairs import REPAIRS
 
 from selplug.core.errors import InputError
-from selplug.core.perturb import batch_seed, run_perturbation
+from selplug.core.perturb import UnitRangeModel, batch_seed, run_perturbation
 from selplug.core.state import seeded
 from selplug.registry import perturbation
 
@@ -165,6 +165,21 @@ def test_unrepaired_attacks_equal_torchattacks_bit_for_bit(row, tiny, images, la
 
 def whole(options):
     return {key: int(value) for key, value in options.items() if key in ("steps", "n_queries")}
+
+
+@ROWS
+def test_memory_formats(row, tiny, images):
+    net = tiny(10).model.to(memory_format=torch.channels_last)
+    model = UnitRangeModel(net, ((0.5,) * 3, (0.5,) * 3), 10, channels_last=True).eval()
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    found = perturbation(row.spec)
+    perturb = found.factory(model, **found.options)
+    results = [
+        run_perturbation(model, perturb, pixels, labels, seed=1).images
+        for pixels in (images, images.contiguous(memory_format=torch.channels_last))
+    ]
+    assert torch.equal(*results)
 
 
 @pytest.mark.parametrize("spec", ["pgd:steps=3", "apgd:steps=3", "square:n_queries=50,eps=0.2", "fab:steps=3", "cw"])
