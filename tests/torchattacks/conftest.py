@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from selplug.core.perturb import UnitRangeModel
 
-collect_ignore_glob = [] if importlib.util.find_spec("torchattacks") else ["test_*.py"]
+# A spec without an origin is this very folder, taken for a package.
+collect_ignore_glob = [] if getattr(importlib.util.find_spec("torchattacks"), "origin", None) else ["test_*.py"]
 SIDE = 16
 
 
