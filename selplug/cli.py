@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 #: timm's options that take any number of values, and what such a value looks like.
-_MANY_VALUES = {"--mean": r"[-+.\d]", "--std": r"[-+.\d]", "--model-kwargs": r"\w+="}
+_MANY_VALUES = {"--mean": r"[-+]?\.?\d", "--std": r"[-+]?\.?\d", "--model-kwargs": r"\w+="}
 
 
 class AmpDtype(str, Enum):
@@ -39,23 +39,21 @@ class AmpDtype(str, Enum):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; exit code 0, 2 on bad input, 130 on Ctrl-C."""
-    app(args=_one_value_each(sys.argv[1:] if arguments is None else arguments))
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    app(args=_one_value_each(given), obj=["selplug", *given])
 
 
 def _one_value_each(arguments: Sequence[str]) -> list[str]:
     """``--mean 0.5 0.4 0.3`` as timm spells it -> ``--mean 0.5 --mean 0.4 --mean 0.3``."""
     result: list[str] = []
-    option = ""
-    for argument in arguments:
-        if argument in _MANY_VALUES:
-            option = argument
-        elif option and re.match(_MANY_VALUES[option], argument):
-            result += [option, argument]
-        else:
-            # An option without any value is passed on, for the parser to complain.
-            option = ""
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument not in _MANY_VALUES or not (rest and re.match(_MANY_VALUES[argument], rest[0])):
             result.append(argument)
             continue
+        while rest and re.match(_MANY_VALUES[argument], rest[0]):
+            result += [argument, rest.pop(0)]
     return result
 
 
@@ -82,20 +80,26 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_show_version)
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more about what is going on.")] = False,
 ) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
 
 
 @app.command(no_args_is_help=True)
 @_clear_errors
 def audit(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(help="A timm model name (hf-hub: too), or FILE.py:factory for your own.")],
     data_dir: Annotated[Path | None, typer.Option(help="Path to the data set (root dir).")] = None,
     dataset: Annotated[str, typer.Option(help="Type and name, as in hfds/NAME; a folder or tar if empty.")] = "",
@@ -213,7 +217,7 @@ def audit(
         amp=getattr(torch, dtype) if amp else None,
         channels_last=channels_last,
         progress=not quiet,
-        settings={"batch_size": batch_size, "options": {key: value for key, value in options.items() if value}},
+        settings={"batch_size": batch_size, "command": context.obj},
     )
     report.save(output)
     if json_file:
@@ -228,7 +232,7 @@ def audit(
         # With --json - the standard output is for programs.
         console = Console(stderr=json_file == "-")
         print_summary(report, console)
-        console.print(f"report: {output / 'report.html'}", markup=False, highlight=False)
+        console.print(f"report: {output / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
