@@ -1,0 +1,1 @@
+"""An example of a plugin: the measure ``sparsity`` and the perturbation ``occlusion``."""

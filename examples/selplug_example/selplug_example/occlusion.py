@@ -1,0 +1,34 @@
+"""A grey square somewhere in each image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from selplug.core.errors import InputError
+from selplug.core.types import Perturb
+
+
+def occlusion(model: nn.Module, *, size: int = 8) -> Perturb:
+    """Covers ``size`` x ``size`` pixels at a random place of each image with 0.5.
+
+    The places come from torch's generator, which selplug seeds for each batch; so a run can be repeated.
+    """
+    if size != int(size) or size < 1:
+        raise InputError(f"occlusion: expected size, a whole number of pixels >= 1, got {size}")
+
+    def perturb(images: Tensor, labels: Tensor) -> Tensor:
+        height, width = images.shape[2:]
+        if size > min(height, width):
+            raise InputError(f"occlusion: expected size <= {min(height, width)}, the image's, got {size}")
+        tops = torch.randint(height - size + 1, (len(images),)).tolist()
+        lefts = torch.randint(width - size + 1, (len(images),)).tolist()
+        for image, top, left in zip(images, tops, lefts, strict=True):
+            image[:, top : top + size, left : left + size] = 0.5
+        return images
+
+    return perturb
+
+
+#: Not an attack: it takes no part in the worst-case accuracy.
+occlusion.kind = "corruption"  # type: ignore[attr-defined]
