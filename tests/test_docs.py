@@ -1,0 +1,203 @@
+"""The documentation is true: its code runs, its commands and options exist, its lists are complete."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+
+from selplug import __version__, registry
+from selplug.cli import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def blocks(language: str) -> list[Any]:
+    """``(page, remark after the language, code)`` of every fenced block, under the page's name and line."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            if match[1] == language:
+                line = text.count("\n", 0, match.start()) + 1
+                found.append(pytest.param(page, match[2].strip(), match[3], id=f"{page.name}:{line}"))
+    return found
+
+
+def section(page: str, heading: str) -> str:
+    """The text below a heading, up to the next one of the same or a higher level."""
+    level = heading.partition(" ")[0]
+    text = (ROOT / page).read_text(encoding="utf-8").partition(f"\n{heading}\n")[2]
+    assert text, f"{page} has no heading {heading!r}"
+    return re.split(rf"^#{{1,{len(level)}}} ", text, flags=re.MULTILINE)[0]
+
+
+def cells(text: str, column: int) -> list[str]:
+    """One column of the table rows in a text, headings and rules left out."""
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("|")]
+    tables_start = {i for i, row in enumerate(rows) if set(row[0]) <= set("- :")}
+    return [row[column].strip() for i, row in enumerate(rows) if i not in tables_start and i + 1 not in tables_start]
+
+
+def words(text: str) -> set[str]:
+    return set(re.findall(r"`([^`]+)`", text))
+
+
+def options_of(command: Any) -> set[str]:
+    return {"--help", "-h", *(o for p in command.params for o in (*p.opts, *p.secondary_opts) if o.startswith("-"))}
+
+
+@pytest.mark.parametrize(("page", "remark", "code"), blocks("python"))
+def test_python_blocks_run(page, remark, code, tmp_path, monkeypatch):
+    compiled = compile(code, str(page), "exec")
+    if remark != "no-run":
+        assert not remark, "the only remark known is no-run"
+        if "fgsm" in code and registry.plugins("selplug.perturbations")["fgsm"].missing:
+            pytest.skip("torchattacks is not installed")
+        monkeypatch.chdir(tmp_path)
+        with torch.random.fork_rng(devices=[]):
+            exec(compiled, {"__name__": "__docs__"})  # noqa: S102
+
+
+@pytest.mark.parametrize(("page", "remark", "code"), blocks("console"))
+def test_commands_exist_with_their_options(page, remark, code):
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in code.replace("\\\n", " ").splitlines():
+        program, *arguments = shlex.split(line)
+        if program == "make":
+            assert set(arguments) <= targets, line
+        elif program == "selplug":
+            check_selplug(arguments, line)
+        else:
+            assert program == "pip", f"no rule for {line!r}"
+
+
+def check_selplug(arguments: list[str], line: str) -> None:
+    if arguments[0].startswith("-"):
+        assert set(arguments) <= {"--help", "--version"}, line
+        return
+    command, *rest = arguments
+    assert command in COMMANDS, line
+    for option in (argument for argument in rest if re.match(r"--?[a-z]", argument)):
+        assert option in options_of(COMMANDS[command]), f"{command} has no {option}: {line}"
+    for previous, argument in itertools.pairwise(rest):
+        if previous == "--perturb":
+            resolve(argument)
+        if previous == "--measure":
+            registry.load("selplug.measures", argument)
+
+
+def resolve(spec: str) -> None:
+    """Name and options of a perturbation, values included."""
+    if registry.plugins("selplug.perturbations")[spec.partition(":")[0]].missing:
+        return
+    perturbation = registry.perturbation(spec)
+    model = torch.nn.Flatten()
+    model.num_classes = 10  # type: ignore[assignment]
+    perturbation.factory(model, **perturbation.options)
+
+
+def test_specs_in_running_text_resolve():
+    ours = registry.plugins("selplug.perturbations")
+    specs = {
+        spec
+        for page in PAGES
+        for spec in re.findall(r"[\"`]([a-z0-9-]+:[a-z_0-9]+=[^\s\"`:]+)[\"`]", page.read_text(encoding="utf-8"))
+        if spec.partition(":")[0] in ours and "NAME" not in spec
+    }
+    assert len(specs) >= 2
+    for spec in specs:
+        resolve(spec)
+
+
+@pytest.mark.parametrize(("heading", "command"), [("## selplug audit", "audit"), ("## selplug demo", "demo")])
+def test_the_tables_of_options_are_complete(heading, command):
+    text = section("docs/cli.md", heading).partition("\n### ")[0]
+    listed = {option for cell in cells(text, 0) for option in re.findall(r"(?<![\w-])--?[a-z][\w-]*", cell)}
+    known = options_of(COMMANDS[command]) - ({"--help", "-h"} if command == "demo" else set())
+    assert listed == known
+
+
+def test_the_defaults_of_options_are_right():
+    defaults = {p.opts[-1]: p.default for p in COMMANDS["audit"].params}
+    text = section("docs/cli.md", "## selplug audit").partition("\n### ")[0]
+    listed = dict(zip(cells(text, 0), cells(text, 1), strict=True))
+    for option, default in defaults.items():
+        if default not in (None, False, "") and option.startswith("-"):
+            (shown,) = [value for cell, value in listed.items() if f"`{option} " in cell]
+            assert shown.strip("`") == str(default), option
+
+
+def test_every_key_of_the_json_is_told():
+    schema = json.loads(files("selplug.reports").joinpath("report.schema.json").read_text(encoding="utf-8"))
+    told = words(section("docs/cli.md", "### Files"))
+    parts = [schema, *(schema["$defs"][name] for name in ("condition", "worst_case", "layer", "sections"))]
+    parts += [schema["$defs"][name] for name in schema["$defs"]["sections"]["properties"]]
+    for part in parts:
+        assert set(part["properties"]) <= told
+    assert set(cells(section("docs/cli.md", "### Files"), 0)) >= {f"`{key}`" for key in schema["properties"]}
+
+
+def test_every_group_of_plugins_is_told():
+    listed = {cell.strip("`") for cell in cells(section("docs/plugins.md", "## Groups"), 0)}
+    assert listed == set(registry.GROUPS)
+    for group in registry.GROUPS:
+        reserved = f"| `{group}` | reserved" in (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+        assert reserved != bool(registry.plugins(group))
+
+
+def test_extras_are_told():
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    listed = {cell.strip("`") for cell in cells(section("README.md", "## Install"), 0)}
+    assert listed == set(project["optional-dependencies"])
+
+
+def test_attacks_named_in_the_methods_exist():
+    text = section("docs/methods.md", "## Attacks of torchattacks")
+    named = {word for cell in cells(text, 0) for word in words(cell)}
+    assert named <= set(registry.plugins("selplug.perturbations"))
+    assert len(named) > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"(?<!!)\[[^\]]+\]\(([^)]+)\)", FENCE.sub("", page.read_text(encoding="utf-8"))):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", there.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}, target
+
+
+def test_the_citation_fits_the_package():
+    yaml = pytest.importorskip("yaml")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert citation["version"] == __version__
+    assert citation["license"] == "Apache-2.0"
+    assert {"message", "title", "authors"} <= citation.keys()
+    papers = [reference["identifiers"][0]["value"] for reference in citation["references"]]
+    assert papers == ["arXiv:2010.07693", "arXiv:2206.09868", "arXiv:2007.02047"]
+    assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_sign_of_alpha_is_the_same_everywhere():
+    for page in ("README.md", "docs/methods.md"):
+        text = " ".join((ROOT / page).read_text(encoding="utf-8").replace("**", "").split())
+        assert "loss = task_loss - alpha * selectivity" in text
+        assert "alpha > 0 promotes selectivity, alpha < 0 reduces it" in text
