@@ -70,7 +70,7 @@ def sample_report(layers: int = 5, units: int = 32, classes: int = 10, names: tu
     examples = Examples(
         labels=(0, 1, 2, 3),
         images={name: rng.integers(0, 256, (4, 3, 32, 32), dtype=np.uint8) for name in names},
-        predictions={name: (0, 1, 2, 7) for name in names},
+        predictions=dict.fromkeys(names, (0, 1, 2, 7)),
     )
     result = AuditResult(
         conditions=conditions,

@@ -238,17 +238,30 @@ def test_a_full_disk_leaves_the_old_report_whole(audit, tmp_path, capsys, monkey
 
 
 def test_ctrl_c_ends_with_130_and_no_half_report(images, weights, tmp_path):
-    arguments = ["audit", "resnet20_cifar", "--checkpoint", weights, "--data-dir", images, "--split", "test"]
+    arguments = [
+        "--verbose",
+        "audit",
+        "resnet20_cifar",
+        "--checkpoint",
+        weights,
+        "--data-dir",
+        images,
+        "--split",
+        "test",
+    ]
     arguments += ["--perturb", "pgd:eps=8/255,steps=100000", "--output", tmp_path / "out", "-j", 0]
     command = [sys.executable, "-c", "from selplug.cli import main; main()", *map(str, arguments)]
     log = tmp_path / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(command, stderr=stream, cwd=tmp_path)  # noqa: S603
-    deadline = time.time() + 60
-    while "clean" not in log.read_text() and process.poll() is None and time.time() < deadline:
-        time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    try:
+        deadline = time.time() + 60
+        while "layers" not in log.read_text() and process.poll() is None and time.time() < deadline:
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
     assert not (tmp_path / "out").exists()
 
 

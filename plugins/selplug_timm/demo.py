@@ -84,7 +84,7 @@ def _train(data: TensorDataset, alpha: float, seed: int) -> nn.Module:
                 if alpha:
                     loss = loss - alpha * _selectivity(capture.responses, labels)
                 optimizer.zero_grad()
-                loss.backward()
+                torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
     return model.eval()
