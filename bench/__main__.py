@@ -19,7 +19,7 @@ def main() -> None:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
     today = datetime.datetime.now(datetime.timezone.utc).date()
     console.print(f"{today}, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}", highlight=False)
-    table = Table("comparison", "ratio", "bound", "median [quartiles]")
+    table = Table("comparison", "ratio", "bound", "medians with quartiles")
     for name in sys.argv[1:] or NAMES:
         for row in importlib.import_module(f"bench.{name}").rows():
             mark = "" if row.ratio <= row.bound else " (above)"

@@ -69,7 +69,7 @@ def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:
             _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         except KeyboardInterrupt:
-            typer.echo("stopped; nothing was written", err=True)
+            typer.echo("stopped; no half-written report is left", err=True)
             raise typer.Exit(130) from None
 
     return wrapped
@@ -147,6 +147,7 @@ def audit(
         list[str] | None,
         typer.Option(help="Glob over module names, repeatable; every activation if empty."),
     ] = None,
+    subject: Annotated[str, typer.Option(help="Plugin that makes model and data out of these options.")] = "timm",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
     output: Annotated[Path, typer.Option(help="Folder for report.json, units.npz and report.html.")] = Path(
         "selplug-report"
@@ -194,7 +195,7 @@ def audit(
     known = registry.plugins("selplug.perturbations")
     for name in sorted(names - known.keys()):
         registry.load("selplug.perturbations", name)
-    load_subject = registry.load("selplug.subjects", "timm")
+    load_subject = registry.load("selplug.subjects", subject)
 
     import torch
 
@@ -206,9 +207,8 @@ def audit(
     perturbations = [registry.perturbation(spec) for spec in perturb or []]
     place = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     dtype = amp_dtype.value if amp_dtype else ("float16" if place and place.type == "cuda" else "bfloat16")
-    subject = load_subject(model, options)
     report = audit_subject(
-        subject,
+        load_subject(model, options),
         perturbations,
         measure or MEASURES,
         layers,

@@ -124,7 +124,8 @@ class Dimensionality(Metric):
     ``compute()``: ``samples`` N; ``rank_limited`` (N <= U: the covariance has at most N - 1 eigenvalues above 0);
     ``components_90``, ``_95``, ``_99``, the ``participation_ratio`` and each over U (``..._fraction``);
     ``participation_ratio_corrected`` for the finite sample, NaN where not resolved; ``spectrum`` with ``exponent``,
-    ``stderr``, ``r2``, ``first``, ``last``; ``eigenvalues`` (min(U, N - 1),), float64, largest first.
+    ``stderr``, ``r2``, ``first``, ``last``; ``eigenvalues`` (U,), float64, largest first,
+    at most N - 1 of them above 0.
 
     Raises:
         InputError: wrong shapes; on compute, fewer than two samples.
@@ -174,8 +175,8 @@ class Dimensionality(Metric):
     def compute(self) -> dict[str, Any]:
         """The values named above."""
         count = int(self.seen)
-        # Beyond rank N - 1 there is only rounding.
-        eigenvalues = functional.covariance_eigenvalues(self.covariance())[: count - 1]
+        eigenvalues = functional.covariance_eigenvalues(self.covariance())
+        eigenvalues[count - 1 :] = 0  # beyond rank N - 1 there is only rounding
         ratio = functional.participation_ratio(eigenvalues)
         values: dict[str, Any] = {"samples": count, "rank_limited": count <= self.num_units}
         for percent in (90, 95, 99):
