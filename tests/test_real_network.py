@@ -1,0 +1,110 @@
+"""The audit of a network that others trained, on images that others took, against computations by hand."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+import torch
+
+from selplug import registry
+from selplug.api import audit_subject
+from selplug.core.perturb import batch_seed
+
+pytest.importorskip("timm")
+torchattacks = pytest.importorskip("torchattacks")
+
+SHARED = Path(os.environ.get("SELPLUG_DATA") or Path(__file__).parents[2] / "shared" / "data")
+ARCHIVE, WEIGHTS = SHARED / "cifar10-jpeg.tar.xz", SHARED / "resnet20-12fca82f.th"
+PER_CLASS, SAMPLES, BATCH = 20, 200, 64
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SPECS = ("fgsm:eps=8/255", "pgd:eps=2/255,alpha=0.5/255,steps=5", "gaussian-noise:std=0.1")
+
+pytestmark = [
+    pytest.mark.data,
+    pytest.mark.skipif(not (ARCHIVE.exists() and WEIGHTS.exists()), reason=f"needs {ARCHIVE.name} and {WEIGHTS.name}"),
+]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """The first test images of every class."""
+    root = tmp_path_factory.mktemp("cifar")
+    with tarfile.open(ARCHIVE) as archive:
+        for member in archive:
+            parts = Path(member.name).parts
+            if member.isfile() and parts[-3] == "test" and int(Path(parts[-1]).stem) <= PER_CLASS:
+                archive.extract(member, root, filter="data")
+    return root
+
+
+@pytest.fixture(scope="module")
+def subject(images):
+    load = registry.load("selplug.subjects", "timm")
+    options = {"checkpoint": str(WEIGHTS), "data_dir": str(images), "split": "test", "batch_size": BATCH, "workers": 0}
+    return load("resnet20_cifar", {**options, "num_samples": SAMPLES})
+
+
+class ByHand(torch.nn.Module):
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model((x - torch.tensor(MEAN).view(1, 3, 1, 1)) / torch.tensor(STD).view(1, 3, 1, 1))
+
+
+def perturbed_by_hand(model: ByHand, spec: str, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    if spec == "clean":
+        return images
+    if spec.startswith("gaussian"):
+        return (images + 0.1 * torch.randn_like(images)).clamp(0, 1)
+    if spec.startswith("fgsm"):
+        return torchattacks.FGSM(model, eps=8 / 255)(images, labels)
+    return torchattacks.PGD(model, eps=2 / 255, alpha=0.5 / 255, steps=5)(images, labels)
+
+
+def test_accuracies_selectivities_and_eigenvalues_equal_those_by_hand(subject):
+    report = audit_subject(subject, SPECS, progress=False)
+    model = ByHand(subject.model).eval()  # the wrapper too, or torchattacks leaves all of it in train mode
+    stored: dict[str, dict[str, list[np.ndarray]]] = {}
+    names = {module: name for name, module in subject.model.named_modules() if isinstance(module, torch.nn.ReLU)}
+    current = ["clean"]
+
+    def keep(module, inputs, output) -> None:
+        pooled = output.detach().double().numpy().mean((2, 3))
+        stored.setdefault(current[0], {}).setdefault(names[module], []).append(pooled)
+
+    correct = dict.fromkeys(("clean", *SPECS), 0)
+    for spec in correct:
+        for number, (images, labels) in enumerate(subject.loader):
+            torch.manual_seed(batch_seed(0, number))
+            changed = perturbed_by_hand(model, spec, images, labels)
+            current[0] = spec
+            handles = [module.register_forward_hook(keep) for module in names]
+            with torch.no_grad():
+                correct[spec] += int((model(changed).argmax(1) == labels).sum())
+            for handle in handles:
+                handle.remove()
+
+    assert {condition.name: condition.accuracy * SAMPLES for condition in report.result.conditions} == correct
+    assert correct["clean"] > 0.75 * SAMPLES
+    targets = subject.targets.numpy()
+    for layer in report.result.layers:
+        for spec in correct:
+            responses = np.concatenate(stored[spec][layer.name])
+            index = reference.class_selectivity(*reference.class_means(responses, targets, 10))
+            np.testing.assert_allclose(layer.arrays[spec, "selectivity"], index, rtol=1e-4, atol=1e-6)
+            eigenvalues = reference.eigenvalues(responses)
+            np.testing.assert_allclose(
+                layer.arrays[spec, "eigenvalues"], eigenvalues, rtol=1e-4, atol=1e-6 * eigenvalues[0]
+            )
+            if spec != "clean":
+                difference = reference.eigenvalues(responses - np.concatenate(stored["clean"][layer.name]))
+                np.testing.assert_allclose(
+                    layer.arrays[f"difference:{spec}", "eigenvalues"], difference, rtol=1e-4, atol=1e-6 * difference[0]
+                )
