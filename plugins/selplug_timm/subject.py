@@ -124,7 +124,7 @@ def _check_classes(source: Source, num_classes: int, options: Options) -> None:
     # a class map may name fewer classes than the model has, or several names for one
     if names and not options.class_map and len(names) != num_classes:
         raise InputError(
-            f"the data has {len(names)} classes ({listed(names)}), the model {num_classes}; give another --model or "
+            f"the data has {len(names)} classes ({listed(names)}), the model {num_classes}; give another model, or "
             "--num-classes with a checkpoint for it, or map the data's classes to the model's with --class-map FILE"
         )
     if source.labels is not None:
