@@ -6,7 +6,6 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,8 @@ from torchmetrics import Metric
 from . import functional
 from .capture import Capture, Layer, find_layers, uncompiled
 from .errors import InputError
-from .perturb import UnitRangeModel, batch_seed, check_images, run_perturbation
+from .intake import count_classes, image_batch, survey, to_unit_range
+from .perturb import UnitRangeModel, batch_seed, run_perturbation
 from .state import deterministic, frozen, placed
 from .types import (
     AuditResult,
@@ -30,6 +30,7 @@ from .types import (
     Subject,
     WorstCase,
 )
+from .values import sort_values
 
 logger = logging.getLogger("selplug")
 
@@ -65,81 +66,21 @@ def run_audit(
         CaptureError: the model has nothing to record.
         PerturbationError: a perturbation broke its promise.
     """
-    targets = _survey(subject, measures)
     names = [CLEAN, *(perturbation.name for perturbation in perturbations)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise InputError(f"each condition needs its own name, but {', '.join(repeated)} comes twice")
+    targets = survey(subject, measures)
     model = uncompiled(subject.model)
     with placed(model, device) as place, deterministic(), frozen(model):
         first = to_unit_range(next(iter(subject.loader))[0])[:2].to(place)
-        num_classes = _count_classes(model, subject, first, targets, channels_last)
+        num_classes = count_classes(model, subject, first, targets, channels_last)
         wrapped = UnitRangeModel(model, subject.normalize, num_classes, channels_last)
         found = find_layers(model, wrapped.prepare(first), layers)
         logger.info("%d layers, %d units", len(found), sum(layer.units for layer in found))
         attacks = [p.factory(wrapped, **p.options) for p in perturbations]
         run = _Run(subject, wrapped, found, measures, targets, seed, place, amp, on_progress)
         return run.result(list(zip(perturbations, attacks, strict=True)), state_bytes)
-
-
-def to_unit_range(images: Tensor) -> Tensor:
-    """Images of a loader as float32 in [0, 1]; uint8 is divided by 255.
-
-    Raises:
-        InputError: not (N, C, H, W), or outside [0, 1].
-    """
-    if images.dtype == torch.uint8:
-        images = images.float() / 255
-    images = images.float() if images.is_floating_point() else images
-    check_images(images)
-    return images
-
-
-def _survey(subject: Subject, measures: Mapping[str, MeasureFactory]) -> Tensor:
-    """The labels of the whole loader (N,), read from it where they are not known beforehand."""
-    targets = subject.targets
-    if targets is None:
-        # Also checks every image before any time goes into attacks.
-        batches = [(to_unit_range(images), labels)[1] for images, labels in map(_pair, subject.loader)]
-        targets = torch.cat(batches) if batches else torch.empty(0, dtype=torch.long)
-    if len(targets) < 2:
-        raise InputError(f"an audit needs at least two images, got {len(targets)}; give more data")
-    if targets.ndim != 1 or targets.is_floating_point():
-        raise InputError(f"expected integer labels (N,), got {targets.dtype} of shape {tuple(targets.shape)}")
-    present = len(set(targets.tolist()))
-    for name, factory in measures.items():
-        if present < getattr(factory, "min_classes", 1):
-            raise InputError(f"{name} needs images of at least {factory.min_classes} classes, got {present}")  # type: ignore[attr-defined]
-    return targets.long().cpu()
-
-
-def _pair(batch: Any) -> tuple[Tensor, Tensor]:
-    if not (isinstance(batch, (tuple, list)) and len(batch) >= 2 and all(isinstance(x, Tensor) for x in batch[:2])):
-        raise InputError(f"expected a loader of (images, labels), got batches of {type(batch).__name__}")
-    if len(batch[0]) != len(batch[1]) or batch[1].ndim != 1:
-        raise InputError(
-            f"expected labels (N,)=({len(batch[0])},) beside images {tuple(batch[0].shape)}, "
-            f"got {tuple(batch[1].shape)}"
-        )
-    return batch[0], batch[1]
-
-
-def _count_classes(
-    model: torch.nn.Module, subject: Subject, images: Tensor, targets: Tensor, channels_last: bool
-) -> int:
-    probe = UnitRangeModel(model, subject.normalize, 0, channels_last)
-    with torch.no_grad():
-        logits = model(probe.prepare(images))
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(images):
-        came = f"a tensor {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"expected a classifier that returns logits (N, K) with N={len(images)}, got {came}")
-    num_classes = logits.shape[1]
-    if subject.num_classes not in (None, num_classes):
-        raise InputError(f"the model gives {num_classes} logits, but num_classes is {subject.num_classes}")
-    low, high = int(targets.min()), int(targets.max())
-    if not 0 <= low <= high < num_classes:
-        raise InputError(f"expected labels in [0, {num_classes}), as many as the model has logits, got {low} to {high}")
-    return num_classes
 
 
 @dataclass
@@ -244,7 +185,7 @@ class _Run:
 
     def _batches(self) -> Iterator[tuple[int, Tensor, Tensor]]:
         start = 0
-        for images, labels in map(_pair, self.subject.loader):
+        for images, labels in map(image_batch, self.subject.loader):
             if not torch.equal(labels.cpu().long(), self.targets[start : start + len(labels)]):
                 raise InputError(
                     "the loader gave other samples than before; it has to give the same ones in the same order each "
@@ -328,7 +269,7 @@ class _Run:
             ("difference:", state.differences, self.differences),
         ):
             for layer, table in metrics.items():
-                sections, arrays = _sort_values({measure: metric.compute() for measure, metric in table.items()})
+                sections, arrays = sort_values({measure: metric.compute() for measure, metric in table.items()})
                 values.setdefault(layer, {})[name] = sections
                 self.arrays[layer].update({(prefix + name, key): array for key, array in arrays.items()})
 
@@ -348,34 +289,3 @@ class _Run:
 
 def _takes_shuffled(metric: Metric) -> bool:
     return "shuffled_targets" in inspect.signature(type(metric).update).parameters
-
-
-def _sort_values(computed: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
-    """Results of measures -> sections of numbers, and arrays.
-
-    A number goes into the section called after its measure, a mapping is a section of its own, a tensor with axes is an
-    array under its own name.
-
-    Raises:
-        InputError: a measure returned no mapping, or two measures give the same section or array.
-    """
-    sections: dict[str, dict[str, Any]] = {}
-    arrays: dict[str, np.ndarray] = {}
-    for measure, values in computed.items():
-        if not isinstance(values, Mapping):
-            raise InputError(f"measure {measure}: compute() must return a mapping of names to numbers or tensors")
-        for key, value in values.items():
-            is_array = isinstance(value, Tensor) and value.ndim > 0
-            if key in arrays if is_array else isinstance(value, Mapping) and key in {*sections, *computed}:
-                raise InputError(f"measure {measure}: another measure gives {key!r} already; rename it in one of them")
-            if isinstance(value, Mapping):
-                sections[key] = {name: _number(item) for name, item in value.items()}
-            elif is_array:
-                arrays[key] = value.cpu().numpy()
-            else:
-                sections.setdefault(measure, {})[key] = _number(value)
-    return sections, arrays
-
-
-def _number(value: Any) -> Any:
-    return value.item() if isinstance(value, Tensor) else value

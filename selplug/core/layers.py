@@ -1,4 +1,4 @@
-"""Which modules are nonlinearities, and on which side of a tensor a module keeps its channels.
+"""What a layer is: which modules are nonlinearities, and on which side of a tensor a module keeps its channels.
 
 Host libraries are told by the names of their classes, never imported. What timm's model families do, and which rules
 fail on them, was measured over all of them; docs/methods.md has the rule.
@@ -6,7 +6,10 @@ fail on them, was measured over all of them; docs/methods.md has the rule.
 
 from __future__ import annotations
 
-from torch import nn
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 
@@ -68,3 +71,33 @@ def channel_axis(module: nn.Module) -> int | None:
     if isinstance(module, (nn.Linear, nn.LayerNorm)) or (owns_parameters and name.startswith(("RMSNorm", "RmsNorm"))):
         return -1
     return None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One call of one module: a layer whose units are recorded.
+
+    ``name`` is the module's qualified name, with ``#k`` for the k-th call (from 1) of a module used more than once.
+    ``axes`` are the axes of the output that hold the units, ``groups`` is k where the output's first axis is
+    k * batch (sample-major), ``rectified`` says that negative values are set to 0 before the mean over positions.
+    """
+
+    name: str
+    module: str
+    call: int
+    kind: str
+    units: int
+    axes: tuple[int, ...]
+    groups: int
+    rectified: bool
+
+    def pool(self, output: Tensor) -> Tensor:
+        """Mean over positions: the layer's output for N samples -> responses (N, U), float32 or wider."""
+        if self.rectified:
+            output = output.clamp_min(0)
+        positions = [axis for axis in range(1, output.ndim) if axis not in self.axes]
+        wide = torch.promote_types(output.dtype, torch.float32)
+        # A copy even where there is nothing to average: an in-place operation may follow.
+        pooled = output.mean(positions, dtype=wide) if positions else output.to(wide, copy=True)
+        pooled = pooled.flatten(1)
+        return pooled.reshape(-1, self.groups, pooled.shape[1]).mean(1) if self.groups > 1 else pooled
