@@ -72,7 +72,8 @@ def run_audit(
         raise InputError(f"each condition needs its own name, but {', '.join(repeated)} comes twice")
     targets = survey(subject, measures)
     model = uncompiled(subject.model)
-    with placed(model, device) as place, deterministic(), frozen(model):
+    # Attacks need gradients whatever mode the caller is in: tensors made in inference mode can never have any.
+    with torch.inference_mode(False), placed(model, device) as place, deterministic(), frozen(model):
         first = to_unit_range(next(iter(subject.loader))[0])[:2].to(place)
         num_classes = count_classes(model, subject, first, targets, channels_last)
         wrapped = UnitRangeModel(model, subject.normalize, num_classes, channels_last)

@@ -114,8 +114,8 @@ def shuffle_targets(targets: Tensor, seed: int = 0) -> Tensor:
 
     It is ``targets[torch.randperm(N, generator=torch.Generator().manual_seed(seed))]``.
     """
-    generator = torch.Generator().manual_seed(seed)
-    return targets.cpu()[torch.randperm(len(targets), generator=generator)]
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return targets.cpu()[torch.randperm(len(targets), generator=generator, device="cpu")]
 
 
 def spread_targets(start: int, count: int, num_classes: int, seed: int = 0) -> Tensor:
@@ -128,8 +128,8 @@ def spread_targets(start: int, count: int, num_classes: int, seed: int = 0) -> T
     first, last = start // num_classes, (start + count - 1) // num_classes
     blocks = []
     for block in range(first, last + 1):
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + block) % 2**63)
-        blocks.append(torch.randperm(num_classes, generator=generator))
+        generator = torch.Generator("cpu").manual_seed((seed * 1_000_003 + block) % 2**63)
+        blocks.append(torch.randperm(num_classes, generator=generator, device="cpu"))
     offset = start - first * num_classes
     return torch.cat(blocks)[offset : offset + count] if blocks else torch.empty(0, dtype=torch.long)
 

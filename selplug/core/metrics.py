@@ -21,8 +21,8 @@ class ClassSelectivity(Metric):
     """Class selectivity of every unit, with the level that it has under shuffled labels (docs/methods.md).
 
     Args:
-        num_units: U.
         num_classes: C, at least 2.
+        num_units: U; None takes it from the first batch (where ranks are reduced, each then needs a batch).
         seed: of the random labels behind the null level.
         eps: of the index; a unit whose largest class mean is at most ``eps`` is dead.
         kwargs: for :class:`torchmetrics.Metric`.
@@ -51,24 +51,27 @@ class ClassSelectivity(Metric):
     seen: Tensor
 
     def __init__(
-        self, num_units: int, num_classes: int, seed: int = 0, eps: float = functional.EPS, **kwargs: Any
+        self,
+        num_classes: int,
+        num_units: int | None = None,
+        seed: int = 0,
+        eps: float = functional.EPS,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if num_units < 1 or num_classes < 2:
-            raise InputError(f"expected at least 1 unit and 2 classes, got {num_units} and {num_classes}")
-        self.num_units, self.num_classes, self.seed, self.eps = num_units, num_classes, seed, eps
+        if num_classes < 2:
+            raise InputError(f"expected at least 2 classes, got {num_classes}")
+        self.num_units, self.num_classes, self.seed, self.eps = _units(num_units), num_classes, seed, eps
         for name in ("sums", "null_sums"):
-            self._add_sum(name, num_classes, num_units)
+            _add_sum(self, name, num_classes, num_units)
         for name in ("weights", "null_weights"):
-            self._add_sum(name, num_classes)
-        self._add_sum("seen")
-
-    def _add_sum(self, name: str, *shape: int) -> None:
-        self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
+            _add_sum(self, name, num_classes)
+        _add_sum(self, "seen")
 
     def update(self, responses: Tensor, targets: Tensor, shuffled_targets: Tensor | None = None) -> None:
         """Adds a batch."""
-        responses = _wide(responses, self.num_units)
+        known = self.num_units or (self.sums.shape[-1] if self.sums.ndim else None)
+        responses = _wide(responses, known)
         count = len(responses)
         if shuffled_targets is None:
             start = int(self.seen)
@@ -78,7 +81,7 @@ class ClassSelectivity(Metric):
             on_cpu = labels.device.type == "cpu"
             matrix = functional.one_hot(labels, self.num_classes, count, check_values=on_cpu)
             sums, weights = functional.class_sums(responses, matrix.to(responses.device))
-            getattr(self, prefix + "sums").add_(sums)
+            setattr(self, prefix + "sums", getattr(self, prefix + "sums") + sums)
             getattr(self, prefix + "weights").add_(weights)
         self.seen += count
 
@@ -114,7 +117,7 @@ class Dimensionality(Metric):
     """Dimensionality and eigenspectrum of a layer's responses from their covariance over samples (docs/methods.md).
 
     Args:
-        num_units: U.
+        num_units: U; None takes it from the first batch (where ranks are reduced, each then needs a batch).
         first, last: ranks for the power law, see :func:`functional.spectrum_exponent`.
         num_classes, seed: not used; every measure is built with them.
         kwargs: for :class:`torchmetrics.Metric`.
@@ -143,7 +146,7 @@ class Dimensionality(Metric):
 
     def __init__(
         self,
-        num_units: int,
+        num_units: int | None = None,
         num_classes: int | None = None,
         seed: int = 0,
         first: int = 11,
@@ -151,18 +154,21 @@ class Dimensionality(Metric):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if num_units < 1:
-            raise InputError(f"expected at least 1 unit, got {num_units}")
-        self.num_units, self.first, self.last = num_units, first, last
-        for name, shape in (("total", (num_units,)), ("products", (num_units, num_units)), ("seen", ())):
-            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
+        self.num_units, self.first, self.last = _units(num_units), first, last
+        _add_sum(self, "total", num_units)
+        _add_sum(self, "products", num_units, num_units)
+        _add_sum(self, "seen")
 
     def update(self, responses: Tensor, targets: Tensor | None = None) -> None:
         """Adds a batch."""
-        responses = _wide(responses, self.num_units)
+        known = self.num_units or (self.total.shape[-1] if self.total.ndim else None)
+        responses = _wide(responses, known)
         # Uncentred sums keep enough digits in float64, and add up over batches and ranks.
-        self.products.addmm_(responses.T, responses)
-        self.total += responses.sum(0)
+        if self.products.ndim:
+            self.products.addmm_(responses.T, responses)
+        else:
+            self.products = responses.T @ responses
+        self.total = self.total + responses.sum(0)
         self.seen += len(responses)
 
     def covariance(self) -> Tensor:
@@ -174,20 +180,20 @@ class Dimensionality(Metric):
 
     def compute(self) -> dict[str, Any]:
         """The values named above."""
-        count = int(self.seen)
+        count, units = int(self.seen), len(self.total) if self.total.ndim else 0
         eigenvalues = functional.covariance_eigenvalues(self.covariance())
         eigenvalues[count - 1 :] = 0  # beyond rank N - 1 there is only rounding
         ratio = functional.participation_ratio(eigenvalues)
-        values: dict[str, Any] = {"samples": count, "rank_limited": count <= self.num_units}
+        values: dict[str, Any] = {"samples": count, "rank_limited": count <= units}
         for percent in (90, 95, 99):
             components = functional.components_for_variance(eigenvalues, percent / 100)
             values[f"components_{percent}"] = components
-            values[f"components_{percent}_fraction"] = components / self.num_units
+            values[f"components_{percent}_fraction"] = components / units
         fit = functional.spectrum_exponent(eigenvalues, self.first, self.last)
         return {
             **values,
             "participation_ratio": ratio,
-            "participation_ratio_fraction": ratio / self.num_units,
+            "participation_ratio_fraction": ratio / units,
             "participation_ratio_corrected": functional.corrected_participation_ratio(eigenvalues, count),
             "spectrum": {
                 "exponent": fit.exponent,
@@ -200,10 +206,28 @@ class Dimensionality(Metric):
         }
 
 
-def _wide(responses: Tensor, num_units: int) -> Tensor:
-    if responses.ndim != 2 or responses.shape[1] != num_units or not responses.is_floating_point():
+def _units(num_units: int | None) -> int | None:
+    if num_units is not None and num_units < 1:
+        raise InputError(f"expected at least 1 unit, got {num_units}")
+    return num_units
+
+
+def _add_sum(metric: Metric, name: str, *shape: int | None) -> None:
+    """A state of zeros that adds up over ranks; a single zero, to be broadcast, where a size is not known yet."""
+    known = tuple(size for size in shape if size is not None)
+    default = torch.zeros(known if len(known) == len(shape) else (), dtype=torch.float64)
+    metric.add_state(name, default, dist_reduce_fx="sum", persistent=True)
+
+
+def _wide(responses: Tensor, num_units: int | None) -> Tensor:
+    if (
+        responses.ndim != 2
+        or not responses.is_floating_point()
+        or (num_units is not None and responses.shape[1] != num_units)
+    ):
+        expected = "U" if num_units is None else f"U={num_units}"
         raise InputError(
-            f"expected floating-point responses (N, U) with U={num_units}, "
+            f"expected floating-point responses (N, U) with {expected}, "
             f"got {responses.dtype} of shape {tuple(responses.shape)}"
         )
     return responses.double()

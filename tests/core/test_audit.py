@@ -223,6 +223,19 @@ def test_no_trace_on_the_model_and_the_generators():
     check(before)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_attacks_have_gradients_whatever_mode_the_caller_is_in(mode):
+    def attack(images: Tensor, labels: Tensor) -> Tensor:
+        images.requires_grad_()
+        images.square().sum().backward()
+        return (images - 0.1 * images.grad.sign()).clamp(0, 1)
+
+    model = make_model()
+    with mode():
+        report = audit([attack], model)
+    assert report.result.conditions[1].linf_max == pytest.approx(0.1, abs=1e-6)
+
+
 def test_uint8_and_float64_images_and_a_double_model():
     images, labels = make_data()
     whole = (images * 255).round()

@@ -44,7 +44,7 @@ def flat(values: dict) -> dict[str, np.ndarray]:
 def test_selectivity_equals_the_loops():
     responses, targets = data()
     shuffled = functional.shuffle_targets(targets, seed=7)
-    metric = ClassSelectivity(U, C)
+    metric = ClassSelectivity(C, U)
     metric.update(responses, targets, shuffled_targets=shuffled)
     values = metric.compute()
     expected = reference.class_selectivity(*reference.class_means(responses.numpy(), targets.numpy(), C))
@@ -93,7 +93,7 @@ def test_any_batching_gives_the_result_of_one_batch(cuts, give_shuffled):
     batches = [slice(a, b) for a, b in itertools.pairwise(edges)]
     results = []
     for parts in ([slice(0, N)], batches):
-        selectivity, dimensionality = ClassSelectivity(U, C, seed=5), Dimensionality(U)
+        selectivity, dimensionality = ClassSelectivity(C, U, seed=5), Dimensionality(U)
         for part in parts:
             extra = {"shuffled_targets": shuffled[part]} if give_shuffled else {}
             selectivity.update(responses[part], targets[part], **extra)
@@ -103,8 +103,27 @@ def test_any_batching_gives_the_result_of_one_batch(cuts, give_shuffled):
         np.testing.assert_allclose(results[1][key], value, rtol=1e-5, err_msg=key)
 
 
+@pytest.mark.parametrize("builds", [(lambda u: ClassSelectivity(C, u)), Dimensionality])
+def test_units_come_from_the_first_batch_where_they_are_not_given(builds):
+    responses, targets = data()
+    sized, open_ended = builds(U), builds(None)
+    for part in (slice(0, 100), slice(100, N)):
+        sized.update(responses[part], targets[part])
+        open_ended.update(responses[part], targets[part])
+    for key, value in flat(sized.compute()).items():
+        np.testing.assert_array_equal(flat(open_ended.compute())[key], value)
+    with pytest.raises(InputError, match=f"U={U}"):
+        open_ended.update(responses[:, 1:], targets)
+    open_ended.reset()
+    open_ended.update(responses[:, 1:], targets)
+    restored = builds(None)
+    restored.load_state_dict(sized.state_dict())
+    restored.update(responses[:3], targets[:3])
+    assert float(restored.seen) == N + 3
+
+
 def test_memory_does_not_grow_with_samples():
-    for metric in (ClassSelectivity(U, C), Dimensionality(U)):
+    for metric in (ClassSelectivity(C, U), Dimensionality(U)):
         responses, targets = data()
         sizes = []
         for _ in range(3):
@@ -141,14 +160,14 @@ def test_a_silent_layer_has_no_dimension_and_no_fit():
     assert math.isnan(float(values["participation_ratio_corrected"]))
     assert values["components_90"] == 0
     assert math.isnan(values["spectrum"]["exponent"])
-    dead = ClassSelectivity(U, C)
+    dead = ClassSelectivity(C, U)
     dead.update(torch.zeros(50, U), torch.arange(50) % C)
     assert int(dead.compute()["dead_units"]) == U
     assert math.isnan(float(dead.compute()["mean_alive"]))
     assert float(dead.compute()["mean"]) == 0
 
 
-@pytest.mark.parametrize("build", [lambda: ClassSelectivity(U, C), lambda: Dimensionality(U)])
+@pytest.mark.parametrize("build", [lambda: ClassSelectivity(C, U), lambda: Dimensionality(U)])
 def test_state_saves_loads_resets_and_copies(build):
     responses, targets = data()
     metric = build()
@@ -170,7 +189,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
     responses, targets = data()
     part = slice(rank * N // world, (rank + 1) * N // world)
     shuffled = functional.shuffle_targets(targets)
-    selectivity, dimensionality = ClassSelectivity(U, C), Dimensionality(U)
+    selectivity, dimensionality = ClassSelectivity(C, U), Dimensionality(U)
     selectivity.update(responses[part], targets[part], shuffled_targets=shuffled[part])
     dimensionality.update(responses[part])
     values = flat({**selectivity.compute(), **dimensionality.compute()})
@@ -180,7 +199,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
 
 def test_ranks_reduce_by_sums():
     responses, targets = data()
-    selectivity, dimensionality = ClassSelectivity(U, C), Dimensionality(U)
+    selectivity, dimensionality = ClassSelectivity(C, U), Dimensionality(U)
     selectivity.update(responses, targets, shuffled_targets=functional.shuffle_targets(targets))
     dimensionality.update(responses)
     with tempfile.TemporaryDirectory() as folder:
@@ -197,16 +216,16 @@ def _raises(message: str, call) -> None:
 
 
 def test_bad_input_is_named():
-    _raises("at least 1 unit and 2 classes, got 0 and 1", lambda: ClassSelectivity(0, 1))
+    _raises("at least 2 classes, got 1", lambda: ClassSelectivity(1))
     _raises("at least 1 unit", lambda: Dimensionality(0))
     _raises(r"U=4, got .*\(2, 3\)", lambda: Dimensionality(4).update(torch.rand(2, 3)))
-    _raises(r"labels in \[0, 5\)", lambda: ClassSelectivity(3, 5).update(torch.rand(2, 3), torch.tensor([0, 5])))
+    _raises(r"labels in \[0, 5\)", lambda: ClassSelectivity(5, 3).update(torch.rand(2, 3), torch.tensor([0, 5])))
     one = Dimensionality(3)
     one.update(torch.rand(1, 3))
     _raises("at least two samples, got 1", one.compute)
-    single = ClassSelectivity(3, 5)
+    single = ClassSelectivity(5, 3)
     single.update(torch.rand(4, 3), torch.zeros(4).long())
     _raises("at least two classes, got 1", single.compute)
-    off = ClassSelectivity(3, 2)
+    off = ClassSelectivity(2, 3)
     off.update(torch.rand(2, 3), torch.tensor([[0.5, 0.5], [0.0, 0.0]]))
     _raises("total weight of 1 from 2 samples", off.compute)
