@@ -254,6 +254,8 @@ class _Run:
 
     def _finish(self, name: str, spec: str, state: _State) -> None:
         """Turns sums into numbers and lets the sums go."""
+        if self.on_progress:  # the eigenvalues of wide layers take a while
+            self.on_progress(f"{name}: computing", self.done, self.total)
         self.conditions.append(
             Condition(
                 name=name,

@@ -178,11 +178,17 @@ def test_the_worst_case_counts_samples_that_survive_everything():
         x[y == 1, 0, 0, 0] = 0.02
         return x
 
+    def break_all(x: Tensor, y: Tensor) -> Tensor:
+        x[:, 0, 0, 0] = (y + 1) % K / 100
+        return x
+
+    break_all.kind = "noise"
     data = [(images, labels)]
-    report = selplug.audit(Oracle(), data, [break_first, break_second], layers=["act"], progress=False)
+    report = selplug.audit(Oracle(), data, [break_first, break_second, break_all], layers=["act"], progress=False)
     accuracies = [condition.accuracy for condition in report.result.conditions]
-    assert accuracies == pytest.approx([1, 2 / 3, 2 / 3])
+    assert accuracies == pytest.approx([1, 2 / 3, 2 / 3, 0])
     assert report.result.worst_case.accuracy == pytest.approx(1 / 3)
+    assert report.result.worst_case.conditions == ("clean", "break_first", "break_second")
 
 
 def test_no_trace_on_the_model_and_the_generators():
@@ -296,8 +302,8 @@ def test_progress_counts_every_pass():
     seen = []
     subject = Subject(make_model(), loader(), normalize=(MEAN, STD))
     run_audit(subject, [registry.perturbation(NOISE)], {}, on_progress=lambda *step: seen.append(step))
-    assert seen[-1] == (NOISE, 2 * N, 2 * N)
-    assert [step[0] for step in seen] == ["clean", NOISE] * 3
+    assert seen[-1] == (f"{NOISE}: computing", 2 * N, 2 * N)
+    assert [step[0] for step in seen] == [*["clean", NOISE] * 3, "clean: computing", f"{NOISE}: computing"]
 
 
 class Logits(nn.Module):
