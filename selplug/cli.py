@@ -93,7 +93,13 @@ def _options(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more about what is going on.")] = False,
 ) -> None:
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(name)s: %(message)s")
+    # Our own logger alone: what host libraries log is theirs to show.
+    logger = logging.getLogger("selplug")
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        logger.addHandler(handler)
 
 
 @app.command(no_args_is_help=True)

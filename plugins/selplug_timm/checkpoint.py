@@ -146,7 +146,7 @@ def _load_strictly(model: nn.Module, state_dict: dict[str, Tensor], expected: Ma
         problems.append(f"{len(unexpected)} that the model does not have ({listed(unexpected, 3)})")
     if problems:
         raise InputError(
-            f"{shown(path)} does not fit the model: {'; '.join(problems)}; check --model, --num-classes and "
+            f"{shown(path)} does not fit the model: {'; '.join(problems)}; check the model, --num-classes and "
             "--model-kwargs against the training run"
         )
 

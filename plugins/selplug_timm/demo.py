@@ -13,13 +13,12 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from selplug.api import audit
-from selplug.core.capture import Capture, find_layers
-from selplug.core.functional import class_means, class_selectivity
+from selplug.core.regularizer import SelectivityRegularizer
 from selplug.reports import check_writable
 from selplug.reports.report import Report
 
@@ -75,24 +74,18 @@ def _train(data: TensorDataset, alpha: float, seed: int) -> nn.Module:
         loader = DataLoader(data, BATCH, shuffle=True, drop_last=True)
         optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.05)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE * 2, EPOCHS * len(loader))
-        layers = find_layers(model, data[:2][0])
+        model.train()
+        regularizer = SelectivityRegularizer(model, alpha, data[:2][0])
         for _ in track(range(EPOCHS), f"training at alpha {_signed(alpha)}", console=Console(stderr=True)):
             for images, labels in loader:
-                with Capture(model.train(), layers) as capture:
-                    logits = model((images - NORMALIZE[0][0]) / NORMALIZE[1][0])
-                loss = F.cross_entropy(logits, labels)
-                if alpha:
-                    loss = loss - alpha * _selectivity(capture.responses, labels)
+                logits = model((images - NORMALIZE[0][0]) / NORMALIZE[1][0])
+                loss = F.cross_entropy(logits, labels) + regularizer(labels)
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 optimizer.step()
                 schedule.step()
+        regularizer.close()
     return model.eval()
-
-
-def _selectivity(responses: dict[str, Tensor], labels: Tensor) -> Tensor:
-    per_layer = [class_selectivity(*class_means(r, labels, CLASSES)).mean() for r in responses.values()]
-    return torch.stack(per_layer).mean()
 
 
 def _comparison(reports: list[Report]) -> Table:

@@ -40,7 +40,7 @@ def build_from_file(spec: str, kwargs: Mapping[str, Any], if_taken: Mapping[str,
     file, _, name = spec.rpartition(":") if not spec.endswith(".py") else (spec, "", "")
     path = Path(file)
     if not path.is_file():
-        raise InputError(f"no file {shown(path)}; expected --model FILE.py:factory")
+        raise InputError(f"no file {shown(path)}; expected FILE.py:factory")
     with _importing_beside(path):
         module = _run(path)
         factory = _find(module, name, path)
@@ -94,7 +94,7 @@ def _find(module: ModuleType, name: str, path: Path) -> Any:
     )
     there = f"callables there: {listed(own, 20)}" if own else "it defines no callable"
     if not name:
-        raise InputError(f"which factory of {shown(path)}? Give --model {shown(path)}:NAME; {there}")
+        raise InputError(f"which factory of {shown(path)}? Give {shown(path)}:NAME; {there}")
     found = getattr(module, name, None)
     if found is None:
         raise InputError(f"{shown(path)} has no {name!r}; {there}")
