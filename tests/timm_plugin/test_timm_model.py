@@ -213,7 +213,7 @@ def test_files_that_do_not_run(text: str, message: str, tmp_path: Path) -> None:
 
 
 def test_other_bad_files(tmp_path: Path, tiny: str) -> None:
-    with pytest.raises(InputError, match=r"no file .*nowhere.py; expected --model FILE.py:factory"):
+    with pytest.raises(InputError, match=r"no file .*nowhere.py; expected FILE.py:factory"):
         build(f"{tmp_path / 'nowhere.py'}:net")
     with pytest.raises(InputError, match="has no pretrained weights to fetch"):
         build(tiny, pretrained=True)
