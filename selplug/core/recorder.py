@@ -1,0 +1,139 @@
+"""Records the units of a model while it trains: hooks that stay, and that copies of the model do not take along."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .capture import Layer
+from .errors import CaptureError
+
+#: What the hooks do: nothing; record; save for backward what recording saved, for gradient checkpointing runs blocks
+#: a second time during the backward pass and demands that they save the same tensors.
+_SKIP, _RECORD, _REPEAT = range(3)
+
+
+class Recorder:
+    """Pooled responses (N, U) of the last forward pass in training mode with gradients enabled.
+
+    :class:`~selplug.core.capture.Capture` has hooks for a block; these stay until :meth:`close`, since a compiled model
+    does not see hooks that come later. Copies of the model, deep or pickled, record nothing.
+
+    Args:
+        model: as it was given to :func:`~selplug.core.capture.find_layers`, not compiled; called as a whole.
+        layers: what that returned.
+
+    Attributes:
+        active: whether to record. A bool, on which compiled code depends: it compiles anew once when this changes.
+    """
+
+    def __init__(self, model: nn.Module, layers: Sequence[Layer]) -> None:
+        self.active = True
+        self.layers = tuple(layers)
+        self._mode, self._recorded = _SKIP, False
+        self._counts: dict[str, int] = {}
+        self._responses: dict[str, Tensor] = {}
+        self._without_gradients: list[str] = []
+        self._stack = ExitStack()
+        by_module: dict[str, dict[int, Layer]] = {}
+        for layer in layers:
+            by_module.setdefault(layer.module, {})[layer.call] = layer
+        modules = dict(model.named_modules())
+        self._stack.callback(model.register_forward_pre_hook(_Hook(self._start)).remove)
+        for name, calls in by_module.items():
+            handle = modules[name].register_forward_hook(_Hook(partial(self._fired, name, calls)))
+            self._stack.callback(handle.remove)
+        # Last, for the model may be a layer itself.
+        self._stack.callback(model.register_forward_hook(_Hook(self._end)).remove)
+
+    def take(self) -> list[Tensor]:
+        """Responses of all layers, in order; they are forgotten here.
+
+        Raises:
+            CaptureError: nothing was recorded since the last time, or a layer ran without gradients.
+        """
+        responses = self.forget()
+        silent = [layer.name for layer in self.layers if layer.name not in responses]
+        if silent:
+            raise CaptureError(
+                f"{len(silent)} of {len(self.layers)} layers have not run since the last penalty, the first is "
+                f"{silent[0]}; call the model as a whole, in training mode with gradients, once before each penalty, "
+                "and make the regularizer before torch.compile (hooks on a model that was compiled and run stay silent)"
+            )
+        if self._without_gradients:
+            raise CaptureError(
+                f"layers ran without gradients inside the model, the first is {self._without_gradients[0]}, and so "
+                "cannot be trained by the penalty: use checkpointing with use_reentrant=False, or leave them out with "
+                "layers="
+            )
+        return [responses[layer.name] for layer in self.layers]
+
+    def forget(self) -> dict[str, Tensor]:
+        """Drops what was recorded, and returns it."""
+        responses, self._responses = self._responses, {}
+        return responses
+
+    def close(self) -> None:
+        """Removes the hooks and drops what was recorded."""
+        self._stack.close()
+        self.forget()
+
+    def _start(self, module: nn.Module, inputs: Any) -> None:
+        self._mode = _SKIP
+        if module.training and torch.is_grad_enabled():
+            self._recorded = self.active
+            self._counts, self._responses, self._without_gradients = {}, {}, []
+            if self._recorded:
+                self._mode = _RECORD
+
+    def _end(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        # What runs from here to the next pass of the whole model can only be a block's second run.
+        self._mode = _REPEAT if self._recorded else _SKIP
+
+    def _fired(self, name: str, calls: Mapping[int, Layer], module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if self._mode == _SKIP:
+            return
+        layer = None
+        if self._mode == _RECORD:
+            self._counts[name] = call = self._counts.get(name, 0) + 1
+            layer = calls.get(call)
+        if layer is not None:
+            self._responses[layer.name] = _pool(layer, output)
+            if not torch.is_grad_enabled():
+                self._without_gradients.append(layer.name)
+        elif next(iter(calls.values())).rectified:
+            output.clamp_min(0)  # the one operation of _pool that saves a tensor
+
+
+def _pool(layer: Layer, output: Tensor) -> Tensor:
+    """:meth:`Layer.pool` as a sum: the backward pass of a mean writes a full map, that of a sum a view of (N, U)."""
+    positions = [axis for axis in range(1, output.ndim) if axis not in layer.axes]
+    if not positions:
+        return layer.pool(output)
+    if layer.rectified:
+        output = output.clamp_min(0)
+    sums = output.sum(positions, dtype=torch.promote_types(output.dtype, torch.float32)).flatten(1)
+    pooled = sums / (output.numel() // max(sums.numel(), 1))
+    return pooled.reshape(-1, layer.groups, pooled.shape[1]).mean(1) if layer.groups > 1 else pooled
+
+
+class _Hook:
+    """A hook whose copies do nothing: copied and pickled models take their hooks along."""
+
+    def __init__(self, call: Callable[..., None]) -> None:
+        self._call = call
+
+    def __call__(self, *arguments: Any) -> None:
+        self._call(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Hook, (_nothing,)
+
+
+def _nothing(*arguments: Any) -> None:
+    pass
