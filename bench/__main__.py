@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import math
 import platform
 import sys
 
@@ -11,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-NAMES = ("audit_pass", "attacks", "memory")
+NAMES = ("audit_pass", "attacks", "memory", "regularizer")
 
 
 def main() -> None:
@@ -23,7 +24,8 @@ def main() -> None:
     for name in sys.argv[1:] or NAMES:
         for row in importlib.import_module(f"bench.{name}").rows():
             mark = "" if row.ratio <= row.bound else " (above)"
-            table.add_row(row.what, f"{row.ratio:.3f}{mark}", f"{row.bound:.2f}", row.detail)
+            bound = f"{row.bound:.2f}" if math.isfinite(row.bound) else "none"
+            table.add_row(row.what, f"{row.ratio:.3f}{mark}", bound, row.detail)
     console.print(table)
 
 
