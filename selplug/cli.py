@@ -40,7 +40,9 @@ class AmpDtype(str, Enum):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; exit code 0, 2 on bad input, 130 on Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    app(args=_one_value_each(given), obj=["selplug", *given])
+    command = next((argument for argument in given if not argument.startswith("-")), None)
+    # What follows a script is the script's.
+    app(args=given if command == "timm-train" else _one_value_each(given), obj=["selplug", *given])
 
 
 def _one_value_each(arguments: Sequence[str]) -> list[str]:
@@ -88,6 +90,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_show_version)
     ] = False,
@@ -96,7 +99,8 @@ def _options(
     # Our own logger alone: what host libraries log is theirs to show.
     logger = logging.getLogger("selplug")
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
-    if not logger.handlers:
+    # timm's script sets up the root logger, which shows ours as well.
+    if not logger.handlers and context.invoked_subcommand != "timm-train":
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
         logger.addHandler(handler)
@@ -273,6 +277,26 @@ def demo(
     """Train three small networks at alpha < 0, 0 and > 0 on real digits, audit and compare them."""
     run = registry.load("selplug.demos", name)
     run(output, seed)
+
+
+@app.command(
+    "timm-train",
+    no_args_is_help=True,
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+)
+@_clear_errors
+def timm_train(
+    script: Annotated[str, typer.Argument(help="timm's train.py, of timm 1.0.27 or later, edited or not.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Those of the script, and the flags of training hooks.")
+    ] = None,
+) -> None:
+    """Run timm's own train script with the flags of training hooks added to its parser.
+
+    `selplug timm-train SCRIPT --help` shows them all. Ends with the exit code of the script.
+    """
+    run = registry.load("selplug.launchers", "timm")
+    run(script, arguments or [])
 
 
 def _keyword_arguments(items: Sequence[str]) -> dict[str, Any]:

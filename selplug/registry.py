@@ -29,6 +29,7 @@ GROUPS = {
     "selplug.training": "hooks into a timm training run",
     "selplug.attributions": "Captum-style methods",
     "selplug.reports": "ways to write a report",
+    "selplug.launchers": "what runs somebody else's training script",
     "selplug.demos": "what `selplug demo` can run",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import re
@@ -79,6 +80,10 @@ def test_commands_exist_with_their_options(page, remark, code):
             assert set(arguments) <= targets, line
         elif program == "selplug":
             check_selplug(arguments, line)
+        elif program == "torchrun":
+            module = arguments.index("-m") + 1
+            assert arguments[module] == "selplug_timm"
+            check_hook_flags(arguments[module + 1 :], line)
         else:
             assert program == "pip", f"no rule for {line!r}"
 
@@ -89,6 +94,9 @@ def check_selplug(arguments: list[str], line: str) -> None:
         return
     command, *rest = arguments
     assert command in COMMANDS, line
+    if command == "timm-train" and rest[0] != "--help":
+        check_hook_flags(rest, line)
+        return
     for option in (argument for argument in rest if re.match(r"--?[a-z]", argument)):
         assert option in options_of(COMMANDS[command]), f"{command} has no {option}: {line}"
     for previous, argument in itertools.pairwise(rest):
@@ -96,6 +104,22 @@ def check_selplug(arguments: list[str], line: str) -> None:
             resolve(argument)
         if previous == "--measure":
             registry.load("selplug.measures", argument)
+
+
+def hook_flags() -> dict[str, Any]:
+    """Flag -> default of every training hook of ours."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for name, plugin in registry.plugins("selplug.training").items():
+        if plugin.distribution == "selplug":
+            registry.load("selplug.training", name)().add_arguments(parser.add_argument_group(name))
+    return {option: action.default for action in parser._actions for option in action.option_strings}
+
+
+def check_hook_flags(arguments: list[str], line: str) -> None:
+    """Ours exist; the rest is the train script's own."""
+    assert arguments[0] == "train.py", line
+    ours = [argument for argument in arguments if argument.startswith("--selectivity")]
+    assert set(ours) <= hook_flags().keys(), line
 
 
 def resolve(spec: str) -> None:
@@ -137,6 +161,12 @@ def test_the_defaults_of_options_are_right():
         if default not in (None, False, "") and option.startswith("-"):
             (shown,) = [value for cell, value in listed.items() if f"`{option} " in cell]
             assert shown.strip("`") == str(default), option
+
+
+def test_the_table_of_training_flags_is_complete():
+    text = section("docs/cli.md", "## selplug timm-train")
+    listed = {option for cell in cells(text, 0) for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", cell)}
+    assert listed == hook_flags().keys()
 
 
 def test_every_key_of_the_json_is_told():
@@ -197,6 +227,7 @@ def test_the_citation_fits_the_package():
 
 
 def test_the_sign_of_alpha_is_the_same_everywhere():
+    assert "alpha > 0 promotes selectivity, alpha < 0 reduces it" in section("docs/cli.md", "## selplug timm-train")
     for page in ("README.md", "docs/methods.md"):
         text = " ".join((ROOT / page).read_text(encoding="utf-8").replace("**", "").split())
         assert "loss = task_loss - alpha * selectivity" in text
