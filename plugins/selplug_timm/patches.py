@@ -103,7 +103,8 @@ def _patch_epochs(stack: ExitStack, run: TrainingRun) -> None:
     """The task is not told the epoch. The scheduler is told each that begins, the summary each that ended."""
     schedulers: Any = timm.scheduler
     utils: Any = timm.utils
-    create, summarize, resume = schedulers.create_scheduler_v2, utils.update_summary, timm.task.resume_task_checkpoint
+    create, summarize = schedulers.create_scheduler_v2, utils.update_summary
+    resume = timm.task.resume_task_checkpoint
     watched: set[type] = set()
 
     @wraps(create)
