@@ -89,8 +89,8 @@ def _patch_tasks(stack: ExitStack, run: TrainingRun) -> None:
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
         if run.active and not isinstance(self, HookedClassificationTask):
             raise InputError(
-                f"{' and '.join(run.active)} cannot take part in {type(self).__name__}: training hooks work with timm's "
-                "ClassificationTask alone; leave out the flags of the hooks, or those that ask for this task"
+                f"{' and '.join(run.active)} cannot take part in {type(self).__name__}: training hooks work with "
+                "timm's ClassificationTask alone; leave out the flags of the hooks, or those that ask for this task"
             )
         begin(self, *args, **kwargs)
 

@@ -47,7 +47,8 @@ def test_nothing_that_can_be_recorded(tmp_path):
     script.write_text(
         "import argparse, torch\nfrom timm.task import ClassificationTask\nparser = argparse.ArgumentParser()\n"
         "parser.add_argument('--model')\nparser.parse_args()\n"
-        "ClassificationTask(model=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 224 * 224, 2)))\n"
+        "model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 224 * 224, 2))\n"
+        "ClassificationTask(model=model, criterion=torch.nn.CrossEntropyLoss())\n"
     )
     with pytest.raises(SelplugError, match=r"no activation module.*pick modules with --selectivity-layers"):
         launch.run(script, ["--selectivity-alpha", "1"])
