@@ -97,7 +97,11 @@ class Layer:
             output = output.clamp_min(0)
         positions = [axis for axis in range(1, output.ndim) if axis not in self.axes]
         wide = torch.promote_types(output.dtype, torch.float32)
-        # A copy even where there is nothing to average: an in-place operation may follow.
-        pooled = output.mean(positions, dtype=wide) if positions else output.to(wide, copy=True)
-        pooled = pooled.flatten(1)
+        if not positions:
+            # A copy even where there is nothing to average: an in-place operation may follow.
+            pooled = output.to(wide, copy=True).flatten(1)
+        else:
+            # A sum, not a mean: the backward pass of a mean writes a full map, that of a sum a view of (N, U).
+            sums = output.sum(positions, dtype=wide).flatten(1)
+            pooled = sums / (output.numel() // max(sums.numel(), 1))
         return pooled.reshape(-1, self.groups, pooled.shape[1]).mean(1) if self.groups > 1 else pooled

@@ -103,23 +103,11 @@ class Recorder:
             self._counts[name] = call = self._counts.get(name, 0) + 1
             layer = calls.get(call)
         if layer is not None:
-            self._responses[layer.name] = _pool(layer, output)
+            self._responses[layer.name] = layer.pool(output)
             if not torch.is_grad_enabled():
                 self._without_gradients.append(layer.name)
         elif next(iter(calls.values())).rectified:
-            output.clamp_min(0)  # the one operation of _pool that saves a tensor
-
-
-def _pool(layer: Layer, output: Tensor) -> Tensor:
-    """:meth:`Layer.pool` as a sum: the backward pass of a mean writes a full map, that of a sum a view of (N, U)."""
-    positions = [axis for axis in range(1, output.ndim) if axis not in layer.axes]
-    if not positions:
-        return layer.pool(output)
-    if layer.rectified:
-        output = output.clamp_min(0)
-    sums = output.sum(positions, dtype=torch.promote_types(output.dtype, torch.float32)).flatten(1)
-    pooled = sums / (output.numel() // max(sums.numel(), 1))
-    return pooled.reshape(-1, layer.groups, pooled.shape[1]).mean(1) if layer.groups > 1 else pooled
+            output.clamp_min(0)  # the one operation of Layer.pool that saves a tensor
 
 
 class _Hook:
