@@ -227,7 +227,7 @@ def audit(
         amp=getattr(torch, dtype) if amp else None,
         channels_last=channels_last,
         progress=not quiet,
-        settings={"batch_size": batch_size, "command": context.obj},
+        settings={"command": context.obj},
     )
     report.save(output)
     if json_file:

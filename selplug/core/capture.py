@@ -34,9 +34,7 @@ class Capture:
     def __init__(self, model: nn.Module, layers: Sequence[Layer]) -> None:
         self.model = uncompiled(model)
         self.layers = tuple(layers)
-        self._by_module: dict[str, dict[int, Layer]] = {}
-        for layer in layers:
-            self._by_module.setdefault(layer.module, {})[layer.call] = layer
+        self._by_module = rules.calls_by_module(layers)
         self._modules = dict(self.model.named_modules())
         self._calls: dict[str, int] = {}
         self._responses: dict[str, Tensor] = {}

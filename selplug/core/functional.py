@@ -35,7 +35,7 @@ def class_means(responses: Tensor, targets: Tensor, num_classes: int) -> tuple[T
             f"expected floating-point responses (N, U), got {responses.dtype} of shape {tuple(responses.shape)}"
         )
     sums, weights = class_sums(responses, one_hot(targets, num_classes, len(responses)))
-    return sums / weights.clamp_min(torch.finfo(weights.dtype).tiny).unsqueeze(1), weights
+    return means_of_sums(sums, weights), weights
 
 
 def class_sums(responses: Tensor, soft_targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,6 +44,12 @@ def class_sums(responses: Tensor, soft_targets: Tensor) -> tuple[Tensor, Tensor]
     soft_targets = soft_targets.to(wide)
     # A product with the one-hot matrix, not index_add: the latter is not deterministic on CUDA.
     return soft_targets.T @ responses.to(wide), soft_targets.sum(0)
+
+
+def means_of_sums(sums: Tensor, weights: Tensor) -> Tensor:
+    """Class means (C, U) of the sums (C, U) and weights (C,) of :func:`class_sums`; 0 for a class without weight."""
+    # Divided by 1 where absent: a tiny number would make the (unused) gradient infinite, and 0 * inf is NaN.
+    return sums / torch.where(weights > 0, weights, 1).unsqueeze(1)
 
 
 def one_hot(targets: Tensor, num_classes: int, num_samples: int, check_values: bool = True) -> Tensor:
@@ -102,11 +108,33 @@ def class_selectivity(means: Tensor, weights: Tensor | None = None, eps: float =
         raise InputError(
             f"class selectivity needs samples of at least two classes, got {len(means)}; use more samples or classes"
         )
+    return _index(means, len(means) - 1, eps)
+
+
+def selectivity_without_sync(sums: Tensor, weights: Tensor, eps: float = EPS) -> Tensor:
+    """:func:`class_selectivity` of class sums, without waiting for the device.
+
+    Args:
+        sums: (C, U), non-negative, 0 for classes without weight.
+        weights: (C,), samples per class; classes with weight 0 take no part.
+        eps: as there.
+
+    Returns:
+        (U,), in [0, 1]; all 0 where fewer than two classes have weight. Differentiable in ``sums``.
+    """
+    others = (weights > 0).sum() - 1
+    # A class without samples has mean 0, which is never the largest of a living unit.
+    index = _index(means_of_sums(sums, weights), others.clamp_min(1), eps)
+    return torch.where(others < 1, 0, index)
+
+
+def _index(means: Tensor, others: Tensor | int, eps: float) -> Tensor:
+    """The index from means (C, U), ``others`` being the number of classes present beside the largest."""
     largest = means.amax(0)
-    rest = (means.sum(0) - largest) / (len(means) - 1)
+    rest = (means.sum(0) - largest) / others
     dead = largest <= eps
-    total = torch.where(dead, torch.ones_like(largest), largest + rest + eps)
-    return torch.where(dead, torch.zeros_like(largest), (largest - rest) / total)
+    total = torch.where(dead, 1, largest + rest + eps)
+    return torch.where(dead, 0, (largest - rest) / total)
 
 
 def shuffle_targets(targets: Tensor, seed: int = 0) -> Tensor:

@@ -6,6 +6,7 @@ fail on them, was measured over all of them; docs/methods.md has the rule.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -105,3 +106,11 @@ class Layer:
             sums = output.sum(positions, dtype=wide).flatten(1)
             pooled = sums / (output.numel() // max(sums.numel(), 1))
         return pooled.reshape(-1, self.groups, pooled.shape[1]).mean(1) if self.groups > 1 else pooled
+
+
+def calls_by_module(layers: Iterable[Layer]) -> dict[str, dict[int, Layer]]:
+    """Module name -> number of the call, from 1 -> layer."""
+    found: dict[str, dict[int, Layer]] = {}
+    for layer in layers:
+        found.setdefault(layer.module, {})[layer.call] = layer
+    return found

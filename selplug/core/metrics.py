@@ -109,7 +109,7 @@ class ClassSelectivity(Metric):
         }
 
     def _index(self, sums: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        means = sums / weights.clamp_min(torch.finfo(weights.dtype).tiny).unsqueeze(1)
+        means = functional.means_of_sums(sums, weights)
         return functional.class_selectivity(means, weights, self.eps), means.amax(0)
 
 

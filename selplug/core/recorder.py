@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .capture import Layer
 from .errors import CaptureError
+from .layers import Layer, calls_by_module
 
 #: What the hooks do: nothing; record; save for backward what recording saved, for gradient checkpointing runs blocks
 #: a second time during the backward pass and demands that they save the same tensors.
@@ -40,12 +40,9 @@ class Recorder:
         self._responses: dict[str, Tensor] = {}
         self._without_gradients: list[str] = []
         self._stack = ExitStack()
-        by_module: dict[str, dict[int, Layer]] = {}
-        for layer in layers:
-            by_module.setdefault(layer.module, {})[layer.call] = layer
         modules = dict(model.named_modules())
         self._stack.callback(model.register_forward_pre_hook(_Hook(self._start)).remove)
-        for name, calls in by_module.items():
+        for name, calls in calls_by_module(layers).items():
             handle = modules[name].register_forward_hook(_Hook(partial(self._fired, name, calls)))
             self._stack.callback(handle.remove)
         # Last, for the model may be a layer itself.

@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 
 from .capture import find_layers, uncompiled
 from .errors import InputError
-from .functional import EPS, class_sums, one_hot
+from .functional import class_sums, one_hot, selectivity_without_sync
 from .recorder import Recorder
 from .state import frozen
 
@@ -218,29 +218,6 @@ class SelectivityRegularizer:
                 "a batch had samples of fewer than two classes: its class selectivity is undefined and its penalty 0; "
                 "shuffle the data or use larger batches (said once)"
             )
-
-
-def selectivity_without_sync(sums: Tensor, weights: Tensor, eps: float = EPS) -> Tensor:
-    """:func:`~selplug.core.functional.class_selectivity` of class sums, without waiting for the device.
-
-    Args:
-        sums: (C, U), non-negative, 0 for classes without weight.
-        weights: (C,), samples per class; classes with weight 0 take no part.
-        eps: as there.
-
-    Returns:
-        (U,), in [0, 1]; all 0 where fewer than two classes have weight. Differentiable in ``sums``.
-    """
-    present = weights > 0
-    others = present.sum() - 1
-    # Divided by 1 where absent: a tiny number would make the (unused) gradient infinite, and 0 * inf is NaN. A class
-    # without samples then has mean 0, which is never the largest of a living unit.
-    means = sums / torch.where(present, weights, 1).unsqueeze(1)
-    largest = means.amax(0)
-    rest = (means.sum(0) - largest) / others.clamp_min(1)
-    void = (largest <= eps) | (others < 1)
-    total = torch.where(void, 1, largest + rest + eps)
-    return torch.where(void, 0, (largest - rest) / total)
 
 
 class _SumOverRanks(torch.autograd.Function):
