@@ -151,6 +151,7 @@ def audit_subject(
                 **subject.info.get("data", {}),
                 "samples": sum(result.samples_per_class),
                 "samples_per_class": list(result.samples_per_class),
+                "samples_digest": result.samples_digest,
                 "skipped": sorted(set(subject.skipped)),
             },
         },

@@ -38,19 +38,26 @@ def load_checkpoint(model: nn.Module, path: str, use_ema: bool = False) -> dict[
         use_ema: take the averaged weights of a timm checkpoint.
 
     Returns:
-        JSON-ready facts: ``file``, ``sha256``, ``use_ema``.
+        JSON-ready facts: ``file``, ``sha256``, ``use_ema``, ``epoch`` (of a training checkpoint, else None).
 
     Raises:
         InputError: no such file, not a checkpoint, a pickle that would run code (refused), no EMA weights, or tensors
             that do not fit the model.
     """
-    state_dict = _weights(read_checkpoint(path), path, use_ema)
+    content = read_checkpoint(path)
+    state_dict = _weights(content, path, use_ema)
     expected = model.state_dict()
     state_dict = {_unwrapped(key, expected): tensor for key, tensor in state_dict.items()}
     if isinstance(model, CifarResNet):
         state_dict = rename_public_keys(state_dict)
     _load_strictly(model, state_dict, expected, path)
-    return {"file": shown(path), "sha256": _sha256(path), "use_ema": use_ema}
+    epoch = content.get("epoch") if isinstance(content, Mapping) else None
+    return {
+        "file": shown(path),
+        "sha256": _sha256(path),
+        "use_ema": use_ema,
+        "epoch": epoch if isinstance(epoch, int) else None,
+    }
 
 
 def read_checkpoint(path: str) -> Any:

@@ -33,7 +33,8 @@ def with_run(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any
         options: None and empty text count as not given.
 
     Returns:
-        The model spec, the options, and for the report which file was read and which options it gave; None if none.
+        The model spec, the options, and for the report which file was read, which options it gave, and the flags of
+        the run that are set; None if none.
 
     Raises:
         InputError: a folder or file that is no run, or an ``args.yaml`` that cannot be read.
@@ -61,11 +62,17 @@ def with_run(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any
     filled = {name: value for name, value in _options(arguments).items() if name not in _overruled(given)}
     merged = {**filled, **given}
     kwargs = {**filled.get("model_kwargs", {}), **(given.get("model_kwargs") or {})}
-    return arguments["model"], {**merged, "model_kwargs": kwargs}, _facts(folder, filled)
+    return arguments["model"], {**merged, "model_kwargs": kwargs}, _facts(folder, filled, arguments)
 
 
-def _facts(folder: Path, filled: Mapping[str, Any]) -> dict[str, Any]:
-    return {"file": shown(folder / ARGUMENTS), "options": sorted(filled)}
+def _facts(folder: Path, filled: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    # Most of timm's flags are unset in any run.
+    given = {name: value for name, value in arguments.items() if value not in (None, "", False, [], {})}
+    return {
+        "file": shown(folder / ARGUMENTS),
+        "options": sorted(filled),
+        "arguments": {name: shown(value) if isinstance(value, str) else value for name, value in given.items()},
+    }
 
 
 def _overruled(given: Mapping[str, Any]) -> set[str]:

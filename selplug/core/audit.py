@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -234,6 +236,7 @@ class _Run:
             worst_case=self._worst_case() if self.attacked or last else None,
             layers=tuple(self._layer_result(layer) for layer in self.layers),
             between_layers=self.between_layers,
+            samples_digest=_digest(self.targets, self.subject),
             samples_per_class=tuple(torch.bincount(self.targets, minlength=self.model.num_classes).tolist()),
             examples=Examples(
                 labels=tuple(self.targets[torch.from_numpy(self.shown)].tolist()),
@@ -511,6 +514,12 @@ def _target_success(state: _State) -> TargetSuccess | None:
     return TargetSuccess(
         state.hits / state.aimed, functional.wilson_interval(state.hits, state.aimed), samples=state.aimed
     )
+
+
+def _digest(targets: Tensor, subject: Subject) -> str:
+    which = subject.indices if subject.names is None else subject.names
+    text = json.dumps([targets.tolist(), None if which is None else list(which)])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _takes_shuffled(metric: Metric) -> bool:

@@ -206,6 +206,9 @@ class Examples:
 class AuditResult:
     """All that one audit measured. ``samples_per_class`` (K,); ``probe`` is None where no attack ran.
 
+    ``samples_digest`` is a SHA-256 over the labels of all samples in order and, where the subject tells them, their
+    names, else their places in the data set: two audits with the same one are of the same samples.
+
     ``facts`` is what perturbations with an attribute ``facts`` say of themselves after the run, JSON-ready, by name.
     ``between_layers``: measure -> value name -> JSON-ready value over all layers of clean images at once, such as a map
     layer x layer as a list of L rows.
@@ -219,3 +222,4 @@ class AuditResult:
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     probe: Probe | None = None
     between_layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    samples_digest: str | None = None

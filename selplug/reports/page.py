@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -49,12 +49,12 @@ def write_html(report: Report, folder: Path) -> Path:
 
 def render(report: Report) -> str:
     """The page as text."""
-    from plotly.offline import get_plotlyjs
-
-    # A browser reads \r\n as \n, and the hash below is taken over what it reads.
-    scripts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in (get_plotlyjs(), resource("report.js"))]
     sections = _sections(report)
     plots = [plot for section in sections for plot in section.plots]
+    conditions = [
+        {"name": printable(c.name), "color": color(i), "symbol": symbol(i)}
+        for i, c in enumerate(report.result.conditions)
+    ]
     return template("report.html.jinja").render(
         title=title(report),
         headline=headline(report),
@@ -70,20 +70,28 @@ def render(report: Report) -> str:
         },
         command=command_line(report.settings),
         schema_version=SCHEMA_VERSION,
-        style=resource("report.css"),
-        scripts=scripts,
-        # Only these scripts may run: a text that slipped through the escaping would still be no code.
-        script_hashes=[base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts],
-        data=script_json(
-            {
-                "conditions": [
-                    {"name": printable(c.name), "color": color(i), "symbol": symbol(i)}
-                    for i, c in enumerate(report.result.conditions)
-                ],
-                "plots": {plot.id: plot.data for plot in plots},
-            }
-        ),
+        **interactive(plots, conditions),
     )
+
+
+def interactive(plots: Iterable[Plot], conditions: Sequence[Mapping[str, str]] = ()) -> dict[str, Any]:
+    """What the frame of a page with plots needs: ``style``, ``scripts`` with their hashes, and ``data``.
+
+    Args:
+        plots: all of the page.
+        conditions: ``name``, ``color`` and ``symbol`` of what the buttons below the plots switch, by ``legendgroup``.
+    """
+    from plotly.offline import get_plotlyjs
+
+    # A browser reads \r\n as \n, and the hash below is taken over what it reads.
+    scripts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in (get_plotlyjs(), resource("report.js"))]
+    return {
+        "style": resource("report.css"),
+        "scripts": scripts,
+        # Only these scripts may run: a text that slipped through the escaping would still be no code.
+        "script_hashes": [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts],
+        "data": script_json({"conditions": list(conditions), "plots": {plot.id: plot.data for plot in plots}}),
+    }
 
 
 def template(name: str) -> jinja2.Template:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-
 import numpy as np
 
 from .choices import Plot, packed
-from .page import command_line, flat, resource, script_json, template
+from .page import command_line, flat, interactive, template
 from .similarity import SCHEMA_VERSION, SimilarityReport
 from .similarity_figures import heat_map
 from .style import printable, short_number
@@ -17,10 +14,6 @@ from .tables import Table
 
 def render(report: SimilarityReport) -> str:
     """The page as text."""
-    from plotly.offline import get_plotlyjs
-
-    # A browser reads \r\n as \n, and the hash below is taken over what it reads.
-    scripts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in (get_plotlyjs(), resource("report.js"))]
     found = plots(report)
     return template("similarity.html.jinja").render(
         title=title(report),
@@ -36,10 +29,7 @@ def render(report: SimilarityReport) -> str:
         debiased=report.settings["estimator"] == "debiased",
         command=command_line(report.settings),
         schema_version=SCHEMA_VERSION,
-        style=resource("report.css"),
-        scripts=scripts,
-        script_hashes=[base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts],
-        data=script_json({"conditions": [], "plots": {plot.id: plot.data for plot in found}}),
+        **interactive(found),
     )
 
 

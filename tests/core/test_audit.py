@@ -385,3 +385,17 @@ def test_perturbation_objects_carry_kind_and_options():
     data = report.to_dict()
     assert data["settings"]["perturbations"] == [{"name": "dim", "kind": "corruption", "options": {"factor": 0.9}}]
     assert data["worst_case"] is None
+
+
+def test_digest_tells_the_samples_apart():
+    def digest(labels=None, **options):
+        images, own = make_data()
+        subject = Subject(make_model(), [(images, own if labels is None else labels)], normalize=(MEAN, STD), **options)
+        return run_audit(subject, [], {}).samples_digest
+
+    names = [f"{place}.png" for place in range(N)]
+    assert digest(names=names) == digest(names=names, indices=list(range(N))), "names say more than places do"
+    different = [digest(), digest(labels=make_data()[1].flip(0)), digest(indices=list(range(1, N + 1)))]
+    different += [digest(names=names), digest(names=names[::-1])]
+    assert len(set(different)) == len(different)
+    assert audit().subject["data"]["samples_digest"] == digest(), "the size of batches says nothing about samples"

@@ -122,3 +122,17 @@ def test_a_model_name_wins_over_a_folder(run: Path, monkeypatch: pytest.MonkeyPa
     run.rename(run.with_name("resnet18"))
     monkeypatch.chdir(run.parent)
     assert with_run("resnet18", {})[0] == "resnet18"
+
+
+def test_report_tells_how_the_network_was_trained(run: Path) -> None:
+    with_arguments(run, seed=3, log_wandb=False, tags=[], output=str(run.parent / "many" / "runs"))
+    weights = torch.load(run / "last.pth.tar", weights_only=True)
+    torch.save({**weights, "epoch": 4}, run / "last.pth.tar")
+    info = load(str(run / "last.pth.tar"), {"workers": 0}).info
+    arguments = info["training_run"]["arguments"]
+    assert arguments["selectivity_alpha"] == -1.0
+    assert arguments["seed"] == 3
+    assert not {"log_wandb", "tags", "dataset", "bn_eps"} & arguments.keys(), "flags that are not set say nothing"
+    assert arguments["output"] == "many/runs"
+    assert info["checkpoint"]["epoch"] == 4
+    assert load(str(run), {"workers": 0}).info["checkpoint"]["epoch"] is None
