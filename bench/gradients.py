@@ -21,7 +21,7 @@ from selplug.core.state import frozen
 
 from .harness import Row, interleaved, ratio_row
 
-#: As many probes as it takes to have every layer's coefficients within 5 %: those over samples are small in this network.
+#: As many probes as bring every layer's coefficients within 5 %: those over samples are small in this network.
 SIZE, IMAGES, PROBES = 32, 256, 192
 #: Units of each layer that the slow ways are run on; the others take as long.
 TIMED, CHECKED = 3, 16
