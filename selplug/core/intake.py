@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -76,3 +78,46 @@ def count_classes(
     if not 0 <= low <= high < num_classes:
         raise InputError(f"expected labels in [0, {num_classes}), as many as the model has logits, got {low} to {high}")
     return num_classes
+
+
+def batches(subject: Subject, targets: Tensor, device: torch.device) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """The samples of each batch, its images in [0, 1] and its labels (N,), both on ``device``.
+
+    Raises:
+        InputError: the loader gives others than those with the labels ``targets``.
+    """
+    start = 0
+    for images, labels in map(image_batch, subject.loader):
+        if not torch.equal(labels.cpu().long(), targets[start : start + len(labels)]):
+            raise InputError(
+                "the loader gave other samples than before; it has to give the same ones in the same order each "
+                "time: turn shuffling off"
+            )
+        yield slice(start, start + len(labels)), to_unit_range(images).to(device), labels.long().to(device)
+        start += len(labels)
+    if start != len(targets):
+        raise InputError(f"the loader gave {start} samples, but {len(targets)} were announced")
+
+
+def finite_logits(model: UnitRangeModel, images: Tensor, amp: torch.dtype | None, name: str, where: slice) -> Tensor:
+    """Logits (N, K) without gradients, under autocast to ``amp`` if that is given.
+
+    Raises:
+        InputError: some are not finite; the message tells the condition ``name`` and the samples ``where``.
+    """
+    with torch.no_grad(), torch.autocast(images.device.type, dtype=amp, enabled=amp is not None):
+        logits: Tensor = model(images)
+    if not torch.isfinite(logits).all():
+        bad = int((~torch.isfinite(logits)).any(1).sum())
+        raise InputError(
+            f"{name}: the model gave logits that are not finite for {bad} of the samples {where.start} to "
+            f"{where.stop - 1}; check the weights, the normalization, or leave out --amp"
+        )
+    return logits
+
+
+def digest(targets: Tensor, subject: Subject) -> str:
+    """SHA-256 over the labels of all samples and their names, or places: what ``AuditResult.samples_digest`` says."""
+    which = subject.indices if subject.names is None else subject.names
+    text = json.dumps([targets.tolist(), None if which is None else list(which)])
+    return hashlib.sha256(text.encode()).hexdigest()
