@@ -36,6 +36,7 @@ def audit(
     amp: torch.dtype | None = None,
     channels_last: bool = False,
     gradient_probes: int | None = None,
+    gradient_conditions: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     name: str | None = None,
     progress: bool = True,
@@ -61,6 +62,8 @@ def audit(
         channels_last: memory format of the images.
         gradient_probes: directions per image for the measure ``gradients``, an even number; None for 16. Its passes run
             in float32.
+        gradient_conditions: globs over names of conditions that these are measured in; None for all, ``["clean"]`` for
+            clean images alone.
         class_names: K names for the report.
         name: what to call the model in the report; its class by default.
         progress: a progress bar on the terminal's error stream.
@@ -87,6 +90,7 @@ def audit(
         amp=amp,
         channels_last=channels_last,
         gradient_probes=gradient_probes,
+        gradient_conditions=gradient_conditions,
         progress=progress,
     )
 
@@ -103,6 +107,7 @@ def audit_subject(
     amp: torch.dtype | None = None,
     channels_last: bool = False,
     gradient_probes: int | None = None,
+    gradient_conditions: Sequence[str] | None = None,
     progress: bool = True,
     settings: Mapping[str, Any] | None = None,
 ) -> Report:
@@ -113,11 +118,13 @@ def audit_subject(
     last = worst_case_attacks(worst_case, chosen)
     factories = _measures(measures)
     on_gradients = any(getattr(factory, "on_gradients", False) for factory in factories.values())
-    if gradient_probes is not None and not on_gradients:
-        raise InputError(
-            "--gradient-probes (gradient_probes=) is for measures of gradients: add --measure gradients to the "
-            f"measures {', '.join(factories)}, or leave it out"
-        )
+    given = {"gradient_probes": gradient_probes, "gradient_conditions": gradient_conditions}
+    for option, value in given.items():
+        if value is not None and not on_gradients:
+            raise InputError(
+                f"--{option.replace('_', '-')} ({option}=) is for measures of gradients: add --measure gradients to "
+                f"the measures {', '.join(factories)}, or leave it out"
+            )
     probes = PROBES if gradient_probes is None else gradient_probes
     place = resolve_device(device)
     environment = Environment()
@@ -133,6 +140,7 @@ def audit_subject(
             amp=amp,
             channels_last=channels_last,
             gradient_probes=probes,
+            gradient_conditions=gradient_conditions,
             on_progress=on_progress,
         )
     classes = len(result.samples_per_class)
@@ -165,6 +173,7 @@ def audit_subject(
             "worst_case": [describe(perturbation, classes, {}) for perturbation in last],
             "measures": list(factories),
             "gradient_probes": probes if on_gradients else None,
+            "gradient_conditions": list(gradient_conditions) if gradient_conditions is not None else None,
             "layers": list(layers) if layers is not None else None,
             "rectified_layers": [layer.name for layer in result.layers if layer.rectified],
             **(settings or {}),

@@ -172,6 +172,10 @@ def audit(
     gradient_probes: Annotated[
         int | None, typer.Option(min=2, help="Directions per image of the measure gradients, even; 16 if empty.")
     ] = None,
+    gradient_conditions: Annotated[
+        list[str] | None,
+        typer.Option(help="Glob over names of conditions that get gradients, repeatable: clean; all if empty."),
+    ] = None,
     layers: Annotated[
         list[str] | None,
         typer.Option(help="Glob over module names, repeatable; every activation if empty."),
@@ -252,6 +256,7 @@ def audit(
         amp=getattr(torch, dtype) if amp else None,
         channels_last=channels_last,
         gradient_probes=gradient_probes,
+        gradient_conditions=gradient_conditions,
         progress=not quiet,
         settings={"command": context.obj, **related},
     )

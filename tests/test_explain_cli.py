@@ -324,7 +324,8 @@ def test_every_shared_flag_is_that_of_audit():
             assert getattr(audit[name], what, None) == getattr(explain[name], what, None), (name, what)
     # What audit hands to a subject, explain hands on too.
     own = {
-        "model", "perturb", "worst_case", "baseline", "measure", "gradient_probes", "layers", "output", "json_file",
+        "model", "perturb", "worst_case", "baseline", "measure", "gradient_probes", "gradient_conditions",
+        "layers", "output", "json_file",
         "quiet", "amp", "amp_dtype", "help",
     }  # fmt: skip
     assert set(audit) - own == set(SHARED)

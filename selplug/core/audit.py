@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import torch
 
@@ -37,6 +38,7 @@ def run_audit(
     amp: torch.dtype | None = None,
     channels_last: bool = False,
     gradient_probes: int = PROBES,
+    gradient_conditions: Sequence[str] | None = None,
     on_progress: Progress | None = None,
     state_bytes: int = STATE_BYTES,
 ) -> AuditResult:
@@ -45,7 +47,8 @@ def run_audit(
     The model is in eval mode while it runs and is left as it was. Perturbations run in float32; ``amp`` is the autocast
     dtype of the passes that measure. All perturbations see the same seeds, one per batch. Measures with a true
     ``on_gradients`` are fed with :func:`unit_gradients` from ``gradient_probes`` directions instead of responses; the
-    directions are the same for all conditions. What a factory returns may have a method ``prepare(subject)``, called
+    directions are the same for all conditions. Gradients cost many forward passes, so ``gradient_conditions``, globs
+    over names of conditions, can limit them. What a factory returns may have a method ``prepare(subject)``, called
     before anything is measured; a subject that it gives back is measured in its place, as a condition with images of
     its own.
 
@@ -64,6 +67,11 @@ def run_audit(
     if repeated:
         raise InputError(f"each condition needs its own name, but {', '.join(repeated)} comes twice")
     check_probes(gradient_probes)
+    for glob in gradient_conditions or ():
+        if not any(fnmatchcase(name, glob) for name in names):
+            raise InputError(
+                f"--gradient-conditions (gradient_conditions=): {glob!r} is none of the conditions {', '.join(names)}"
+            )
     for perturbation in worst_case:
         if perturbation.kind != "attack":
             raise InputError(f"the worst case is taken over attacks, but {perturbation.name} is {perturbation.kind}")
@@ -76,7 +84,7 @@ def run_audit(
         wrapped = UnitRangeModel(model, subject.normalize, num_classes, channels_last)
         found = find_layers(model, wrapped.prepare(first), layers)
         logger.info("%d layers, %d units", len(found), sum(layer.units for layer in found))
-        setup = Setup(wrapped, found, measures, seed, place, amp, gradient_probes, on_progress)
+        setup = Setup(wrapped, found, measures, seed, place, amp, gradient_probes, gradient_conditions, on_progress)
         built = [(p, p.factory(wrapped, **p.options)) for p in (*perturbations, *worst_case)]
         for _, perturb in built:
             if hasattr(perturb, "check"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -45,6 +46,7 @@ class Setup:
     device: torch.device
     amp: torch.dtype | None
     gradient_probes: int
+    gradient_conditions: Sequence[str] | None
     on_progress: Progress | None
 
 
@@ -97,8 +99,8 @@ class Passes:
 
     def _pass(self, perturbations: Sequence[Built], last: Sequence[Built], measure_clean: bool) -> None:
         """One pass over the data: clean, a group of perturbations, and the attacks on survivors alone."""
-        sums = {p.name: self.tables.sums(clean=False) for p, _ in perturbations}
-        clean_sums = self.tables.sums(clean=True) if measure_clean else None
+        sums = {p.name: self.tables.sums(clean=False, gradients=self._chosen(p.name)) for p, _ in perturbations}
+        clean_sums = self.tables.sums(clean=True, gradients=self._chosen(self.name)) if measure_clean else None
         between = self.tables.between_layers() if measure_clean else {}
         for number, (where, images, labels) in enumerate(batches(self.subject, self.targets, self.setup.device)):
             seed = batch_seed(self.setup.seed, number)
@@ -198,13 +200,18 @@ class Passes:
                 self.first_correct[name] = int(right.sum())
             if is_attack:
                 self.survivors.observed(where, right, perturbed)
-            self.tables.update(sums.measures, responses, where, self._gradients(images, where))
+            self.tables.update(sums.measures, responses, where, self._gradients(images, where, sums))
             self.pictures.add(name, where, images, predicted)
         self._advance(name, len(images))
         return responses
 
-    def _gradients(self, images: Tensor, where: slice) -> dict[str, UnitGradients]:
-        if not self.tables.on_gradients:
+    def _chosen(self, name: str) -> bool:
+        """Whether gradients are measured in a condition."""
+        globs = self.setup.gradient_conditions
+        return globs is None or any(fnmatchcase(name, glob) for glob in globs)
+
+    def _gradients(self, images: Tensor, where: slice, sums: Sums) -> dict[str, UnitGradients]:
+        if not self.tables.want_gradients(sums):
             return {}
         # Not the seed of the perturbations: noise would lie along the first direction.
         seed = batch_seed(self.setup.seed, where.start, 1)

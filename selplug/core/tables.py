@@ -41,12 +41,15 @@ class MetricTables:
         self._shuffled = shuffle_targets(self._classes, seed)
         self._layers, self._measures, self._device = layers, measures, device
         self._options = {"num_classes": len(present), "seed": seed}
-        self.on_gradients = bool(self._with("on_gradients"))
 
-    def sums(self, *, clean: bool) -> Sums:
-        """Of one condition, all 0; those of clean images have neither differences nor pairs."""
+    def sums(self, *, clean: bool, gradients: bool = True) -> Sums:
+        """Of one condition, all 0; those of clean images have neither differences nor pairs.
+
+        ``gradients``: with the measures of gradients.
+        """
         pairs = self._with("on_pairs")
-        single = self._build({name: factory for name, factory in self._measures.items() if name not in pairs})
+        apart = pairs if gradients else pairs | self._with("on_gradients")
+        single = self._build({name: factory for name, factory in self._measures.items() if name not in apart})
         if clean:
             return Sums(single, {}, {})
         return Sums(single, self._build(self._with("on_differences")), self._build(pairs))
@@ -78,6 +81,11 @@ class MetricTables:
                     metric.update(responses[layer], targets, shuffled_targets=shuffled)
                 else:
                     metric.update(responses[layer], targets)
+
+    def want_gradients(self, sums: Sums) -> bool:
+        """Whether there is a metric of gradients among those of a condition."""
+        first = sums.measures.get(self._layers[0].name, {})
+        return any(getattr(metric, "on_gradients", False) for metric in first.values())
 
     def _with(self, attribute: str) -> dict[str, MeasureFactory]:
         return {name: factory for name, factory in self._measures.items() if getattr(factory, attribute, False)}

@@ -379,6 +379,20 @@ def test_the_audit_measures_each_condition_with_the_same_directions():
     assert audit(model, measures=["selectivity"], gradient_probes=None).to_dict()["settings"]["gradient_probes"] is None
 
 
+def test_gradients_of_chosen_conditions_alone():
+    both = audit(net(), [darken], measures=["selectivity", "gradients"])
+    report = audit(net(), [darken], measures=["selectivity", "gradients"], gradient_conditions=["cl*"])
+    for layer, full in zip(report.result.layers, both.result.layers, strict=True):
+        assert layer.conditions["clean"] == full.conditions["clean"]
+        assert "gradients" not in layer.conditions["darken"]
+        assert layer.conditions["darken"]["selectivity"] == full.conditions["darken"]["selectivity"]
+    assert report.settings["gradient_conditions"] == ["cl*"]
+    with pytest.raises(InputError, match=r"--gradient-conditions .*'dark' is none of the conditions clean, darken"):
+        audit(net(), [darken], gradient_conditions=["dark"])
+    with pytest.raises(InputError, match=r"--gradient-conditions .* add --measure gradients"):
+        audit(net(), measures=["selectivity"], gradient_probes=None, gradient_conditions=["clean"])
+
+
 def test_lower_precision_measures_in_float32():
     plain, lower = audit(net()), audit(net(), amp=torch.bfloat16)
     assert plain.result.layers[0].conditions == lower.result.layers[0].conditions
