@@ -160,7 +160,7 @@ def perturbations(spec: str) -> list[Perturbation]:
 
 
 def _namesake(name: str, options: Mapping[str, Any]) -> str:
-    """Names the perturbation that takes these options and is called the same but for ``-`` and ``_``, if there is one."""
+    """Names the perturbation that takes these options and whose name differs by ``-`` and ``_`` alone, if any."""
     other = name.translate(str.maketrans("-_", "_-"))
     if other == name or other not in plugins("selplug.perturbations"):
         return ""
