@@ -145,14 +145,31 @@ def perturbations(spec: str) -> list[Perturbation]:
         level = getattr(factory, "level", None)
         if level is None or level in options:
             reason = f"takes no {LEVEL}" if level is None else f"gives {level} twice"
-            raise InputError(f"{spec.strip()!r}: {name} {reason}; expected name:key=value,key=value")
+            hint = _namesake(name, options)
+            raise InputError(f"{spec.strip()!r}: {name} {reason}; expected name:key=value,key=value{hint}")
         options[level] = options.pop(LEVEL)
-    options = check_options(name, factory, options)
+    try:
+        options = check_options(name, factory, options)
+    except InputError as error:
+        raise InputError(f"{error}{_namesake(name, options)}") from error
     specs = factory.expand(options) if hasattr(factory, "expand") else None
     if specs is not None:
         return [perturbation for each in specs for perturbation in perturbations(each)]
     label = factory.label(options) if hasattr(factory, "label") else spec.strip()
     return [Perturbation(label, factory, options, getattr(factory, "kind", "attack"), spec.strip())]
+
+
+def _namesake(name: str, options: Mapping[str, Any]) -> str:
+    """Names the perturbation that takes these options and whose name differs by ``-`` and ``_`` alone, if any."""
+    other = name.translate(str.maketrans("-_", "_-"))
+    if other == name or other not in plugins("selplug.perturbations"):
+        return ""
+    try:
+        factory = load("selplug.perturbations", other)
+    except PluginError:
+        return ""
+    taken = {*inspect.signature(factory).parameters} | ({LEVEL} if hasattr(factory, "level") else set())
+    return f"; {other} is another perturbation, which takes that" if options.keys() <= taken else ""
 
 
 def sweep(spec: str) -> list[str]:

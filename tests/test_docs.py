@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import itertools
 import json
 import re
@@ -18,6 +19,8 @@ from selplug_timm.train_flags import make_parser
 
 from selplug import __version__, registry
 from selplug.cli import app
+from selplug.reports.plotting import Plots
+from selplug.reports.report import Report
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -223,6 +226,20 @@ def test_extras_are_told():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     listed = {cell.strip("`") for cell in cells(section("README.md", "## Install"), 0)}
     assert listed == set(project["optional-dependencies"])
+
+
+def test_frames_and_figures_are_told_with_their_arguments():
+    for owner, heading, prefix in ((Report, "## Data frames", ""), (Plots, "## Figures", "plot.")):
+        told = {cell.strip("`") for cell in cells(section("docs/notebook.md", heading), 0)} - {"method"}
+        defined = set()
+        for name, method in vars(owner).items():
+            if inspect.isfunction(method) and not name.startswith("_") and (owner is Plots or name.endswith("_frame")):
+                parameters = [
+                    p for p in inspect.signature(method).parameters.values() if p.name not in ("self", "conditions")
+                ]
+                texts = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
+                defined.add(f"{prefix}{name}({', '.join(texts)})".replace("'", '"'))
+        assert told == defined
 
 
 def test_attacks_named_in_the_methods_exist():

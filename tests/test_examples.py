@@ -103,6 +103,22 @@ def test_audit_of_ones_own_model(tmp_path):
     assert (tmp_path / "my report" / "report.html").is_file()
 
 
+def test_a_report_in_a_notebook(tmp_path):
+    for host in ("sklearn", "pandas"):
+        pytest.importorskip(host)
+    if registry.plugins("selplug.perturbations")["fgsm"].missing:
+        pytest.skip("torchattacks is not installed")
+    for _ in range(2):  # the second time it reads what the first one wrote
+        done = run(EXAMPLES / "notebook.py", tmp_path / "report")
+        assert done.returncode == 0, done.stderr
+        (clean,) = re.findall(r"^0 +clean +clean +NaN +([\d.]+)", done.stdout, re.MULTILINE)
+        report = json.loads((tmp_path / "report" / "report.json").read_text())
+        assert float(clean) == pytest.approx(report["conditions"][0]["accuracy"], abs=1e-6)
+        assert "0.094118" in done.stdout  # 24/255, the largest budget
+        assert re.search(r"rank correlation of \d+ units: 0\.\d\d", done.stdout)
+    assert "SmallNet under PGD" in (tmp_path / "report" / "budgets.html").read_text()
+
+
 def test_maps_of_a_network_that_is_not_there(tmp_path):
     pytest.importorskip("captum")
     done = run(EXAMPLES / "captum_maps.py", "--checkpoint", tmp_path / "none.th", "--data-dir", tmp_path)

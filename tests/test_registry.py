@@ -193,3 +193,19 @@ def test_without_host_libraries_everything_else_works(tmp_path):
         assert f'which is not installed: pip install "selplug[{extra}]"' in done.stderr
     done = run("from selplug import registry\nregistry.perturbation('fgsm')")
     assert 'fgsm needs torchattacks, which is not installed: pip install "selplug[torchattacks]"' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("gaussian-noise@3", "gaussian-noise takes no @; .*; gaussian_noise is another perturbation, which takes that"),
+        ("gaussian-noise:severity=3", "no option 'severity'; .*; gaussian_noise is another perturbation"),
+        ("gaussian_noise:std=0.1", "no option 'std'; .*; gaussian-noise is another perturbation, which takes that"),
+        ("gaussian_noise:sdt=0.1", "no option 'sdt'; there are: severity, strengths$"),
+        ("gaussian-noise:std=much", "option std: .*[^t]$"),
+        ("shot_noise:std=0.1", "no option 'std'; there are: severity, strengths$"),
+    ],
+)
+def test_names_that_differ_by_a_dash_alone(spec, message):
+    with pytest.raises(InputError, match=message):
+        registry.perturbations(spec)

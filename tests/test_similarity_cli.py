@@ -14,6 +14,7 @@ from selplug import registry
 from selplug.cli import main
 from selplug.core.alignment import BlockStructure
 from selplug.core.compare import SimilarityResult
+from selplug.core.errors import InputError
 from selplug.core.layers import Layer
 from selplug.reports.similarity import SimilarityReport
 from selplug.reports.similarity_figures import heat_map
@@ -233,6 +234,23 @@ def test_the_page_holds_the_maps_and_loads_nothing():
     assert [(s["x0"], s["y1"]) for s in shapes] == [(0.5, 3.5)]
     html = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert not re.findall(r'(?:src|href)="(?!#|https://arxiv\.org/abs/|data:)[^"]*"', html)
+
+
+def test_frames_and_figures_for_a_notebook():
+    pytest.importorskip("pandas")
+    report = made_report()
+    for measure, rows, columns in report.result.maps:
+        frame = report.frame(measure, rows, columns)
+        figure = report.plot.map(measure, rows, columns)
+        np.testing.assert_array_equal(frame.to_numpy(), report.result.maps[measure, rows, columns])
+        np.testing.assert_array_equal(np.array(figure.data[0].z, dtype=float), frame.to_numpy())
+        assert list(frame.index) == [layer.name for layer in report.result.layers[rows]]
+        assert list(frame.columns) == [layer.name for layer in report.result.layers[columns]]
+    assert report.plot.map().layout.title.text == "Linear CKA, debiased, between a and b"
+    assert len(report.plot.map("cka", "a", "a").layout.shapes) == 1
+    for ask in (report.frame, report.plot.map):
+        with pytest.raises(InputError, match=r"of this comparison \(cka a b, cka a a, cka b b\), got procrustes a b"):
+            ask("procrustes")
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "\x1b[31m", "%{x}", "é" * 80])

@@ -1,5 +1,7 @@
 """ImageNet-C as its authors ship it: ``<corruption>/<severity>/<class>/<file>``, the files named as the clean ones.
 
+It comes as one archive per category; unpacked each into a folder of its own, there is ``<category>/`` before that.
+
 Source: Hendrycks & Dietterich, arXiv 1903.12261; doi 10.5281/zenodo.2235448. Sets of the same make serve too, such as
 Tiny ImageNet-C.
 """
@@ -19,12 +21,15 @@ from selplug.core.types import Perturb, Samples, Subject
 from .factory import CORRUPTIONS, SEVERITIES, severities
 from .files import read_all, subfolders
 
+#: The archives that the authors ship.
+CATEGORIES = ("noise", "blur", "weather", "digital", "extra")
+
 
 class ImageNetCFactory:
     """``(model, dir=..., corruption=..., severity=...) -> (images, labels, samples) -> images``.
 
     Options:
-        dir: the folder with a folder per corruption; also the text behind the colon, ``imagenetc:DIR``.
+        dir: the folder with a folder per corruption or per category; also the text behind the colon, ``imagenetc:DIR``.
         corruption: its name; all that are there if not given.
         severity: 1 to 5; all that are there if not given.
     """
@@ -48,7 +53,8 @@ class ImageNetCFactory:
         """
         chosen = severities("imagenetc", options["severity"])
         folder = Path(options["dir"])
-        there = {name: found for name in subfolders("imagenetc", folder) if (found := _severities(folder / name))}
+        homes = _homes(folder)
+        there = {name: _severities(home / name) for name, home in homes.items()}
         names = (
             [options["corruption"]]
             if options["corruption"]
@@ -63,9 +69,10 @@ class ImageNetCFactory:
         if missing or not (there and chosen):
             what = f"no {', '.join(missing)}" if missing else "no <corruption>/<severity>"
             raise InputError(f"imagenetc: {folder} has {what}; expected <corruption>/<severity>/<class>/<file> there")
-        if options["corruption"] and isinstance(options["severity"], int):
+        if isinstance(options["severity"], int) and homes.get(options["corruption"]) == folder:
             return None
-        return [f"imagenetc@{s}:corruption={name},dir={options['dir']}" for name in there for s in chosen]
+        dirs = {name: options["dir"] if homes[name] == folder else homes[name] for name in there}
+        return [f"imagenetc@{s}:corruption={name},dir={dirs[name]}" for name in there for s in chosen]
 
     def describe(self, options: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
         """What the report says: ``corruption``, ``severity``, ``strengths``, ``dir``."""
@@ -121,6 +128,17 @@ class ImageNetC:
     def _read(self, path: Path, shape: torch.Size) -> Tensor:
         pixels = self.read_pixels(str(path))
         return pixels if pixels.shape == shape else self.read_image(str(path))
+
+
+def _homes(folder: Path) -> dict[str, Path]:
+    """The folder in which each corruption lies."""
+    found: dict[str, Path] = {}
+    for name in subfolders("imagenetc", folder):
+        inner = subfolders("imagenetc", folder / name) if name in CATEGORIES else []
+        for home, corruption in ((folder, name), *((folder / name, each) for each in inner)):
+            if _severities(home / corruption):
+                found.setdefault(corruption, home)
+    return found
 
 
 def _severities(folder: Path) -> set[int]:

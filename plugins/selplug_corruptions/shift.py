@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from selplug.core.draw import balanced_draw
 from selplug.core.errors import InputError
 from selplug.core.types import Perturb, Subject
 
@@ -23,40 +25,53 @@ BATCH_SIZE = 128
 
 
 class ShiftFactory:
-    """``(model, dir=..., classes=...) -> Shift``.
+    """``(model, dir=..., classes=..., samples=...) -> Shift``.
 
     Options:
         dir: the folder with a folder per class; also the text behind the colon, ``shift:DIR``.
         classes: "all" classes of the model can be predicted, or only those "present" in the folder, as is published for
             ImageNet-R and ImageNet-A.
+        samples: how many images, as equally from the classes as they allow; "all"; by default as many as the run chose
+            from its own data, with its seed, or all if they are fewer or the run chose none.
     """
 
     kind = "shift"
     positional = "dir"
 
-    def __call__(self, model: nn.Module, *, dir: str, classes: str = "all") -> Perturb:  # noqa: A002
-        return Shift(Path(dir), classes)
+    def __call__(
+        self,
+        model: nn.Module,
+        *,
+        dir: str,  # noqa: A002
+        classes: str = "all",
+        samples: Any = None,
+    ) -> Perturb:
+        return Shift(Path(dir), classes, samples)
 
     def label(self, options: Mapping[str, Any]) -> str:
         """The name of the condition, ``shift/imagenet-r``."""
-        only = "" if options["classes"] == "all" else f":classes={options['classes']}"
-        return f"shift/{Path(options['dir']).resolve().name}{only}"
+        said = [f"classes={options['classes']}"] if options["classes"] != "all" else []
+        said += [f"samples={options['samples']}"] if options["samples"] is not None else []
+        return f"shift/{Path(options['dir']).resolve().name}{':' if said else ''}{','.join(said)}"
 
 
 class Shift:
     """Makes a subject of the same model and the images of a folder; see :class:`ShiftFactory`.
 
     Raises:
-        InputError: ``classes`` is neither; when prepared, the folder has no images, or classes that the model has not,
-            or the subject does not name its classes or reads no files; when called, always.
+        InputError: ``classes`` or ``samples`` is none of what they can be; when prepared, the folder has no images,
+            fewer than ``samples``, or classes that the model has not, or the subject does not name its classes or reads
+            no files; when called, always.
     """
 
     kind = "shift"
 
-    def __init__(self, folder: Path, classes: str) -> None:
+    def __init__(self, folder: Path, classes: str, samples: Any = None) -> None:
         if classes not in ("all", "present"):
             raise InputError(f"shift: expected classes=all or classes=present, got {classes!r}")
-        self.folder, self.classes = folder, classes
+        if samples not in (None, "all") and (type(samples) is not int or samples < 2):
+            raise InputError(f"shift: expected samples, a whole number >= 2 or all, got {samples!r}")
+        self.folder, self.classes, self.samples = folder, classes, samples
 
     def prepare(self, subject: Subject) -> Subject:
         """The subject whose images are those of the folder, classes and files in the order of their names."""
@@ -83,6 +98,7 @@ class Shift:
         ]
         if not files:
             raise InputError(f"shift: no {', '.join(SUFFIXES)} files in the folders of {self.folder}")
+        files = [files[index] for index in self._chosen(np.array([label for _, label in files]), subject)]
         labels = torch.tensor([label for _, label in files])
         paths = [path for path, _ in files]
         size = getattr(subject.loader, "batch_size", None) or BATCH_SIZE
@@ -94,6 +110,16 @@ class Shift:
             names=[str(path.relative_to(self.folder)) for path in paths],
             candidates=sorted(set(labels.tolist())) if self.classes == "present" else None,
         )
+
+    def _chosen(self, labels: np.ndarray, subject: Subject) -> np.ndarray:
+        """The places of the images to read, in their order."""
+        number, seed = subject.draw or (len(labels), 0)
+        if self.samples == "all" or (self.samples is None and number >= len(labels)):
+            return np.arange(len(labels))
+        wanted = number if self.samples is None else self.samples
+        if wanted > len(labels):
+            raise InputError(f"shift: asked for {wanted} samples, but {self.folder} has {len(labels)} images")
+        return balanced_draw(labels, wanted, seed)
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         raise InputError("shift: a folder of other images is a condition of an audit, nothing that changes an image")

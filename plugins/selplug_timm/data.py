@@ -12,9 +12,9 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from selplug.core.draw import quotas
 from selplug.core.errors import InputError
 
-from .draw import quotas
 from .paths import listed
 from .source import Source
 

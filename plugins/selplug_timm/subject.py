@@ -13,12 +13,12 @@ import torch
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torchvision.transforms.functional import pil_to_tensor
 
+from selplug.core.draw import balanced_draw
 from selplug.core.errors import InputError
 from selplug.core.types import Subject
 
 from .checkpoint import load_checkpoint
 from .data import ImageLoader, Samples, StreamLoader, bad_label, eval_transform, to_unit_range
-from .draw import balanced_draw
 from .model import build_model, count_classes, data_config, wants_probe, weights_source
 from .options import Options, parse_options
 from .paths import listed, shown, shown_after
@@ -85,6 +85,7 @@ def load(model: str, options: Mapping[str, Any]) -> Subject:
         targets=None if images.labels is None or parsed.skip_bad else torch.from_numpy(images.labels),
         indices=None if images.indices is None or parsed.skip_bad else images.indices.tolist(),
         names=_names(source, images, parsed),
+        draw=None if parsed.num_samples is None else (parsed.num_samples, parsed.seed),
         info=info,
         skipped=images.skipped,
         read_image=lambda path: to_unit_range(transform(read_file(path, config["input_size"][0]))),

@@ -43,6 +43,7 @@ class Subject:
         indices: the place of each sample of the loader in its data set, if known; the place in the loader otherwise.
         names: the name of each sample of the loader, if known: its path below the data folder.
         candidates: the classes that can be predicted, if not all K.
+        draw: how many samples were to be chosen from the data, and the seed of the choice; None for all of them.
     """
 
     model: nn.Module
@@ -59,6 +60,7 @@ class Subject:
     indices: Sequence[int] | None = None
     names: Sequence[str] | None = None
     candidates: Sequence[int] | None = None
+    draw: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

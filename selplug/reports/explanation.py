@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from .images import difference, png, rounded
 from .report import _plain
 from .saving import save_files
 from .style import printable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA_VERSION = "1.0"
 PAGE = "explain.html"
@@ -68,6 +71,31 @@ class Explanation:
                 name = f"{number}|{one.method}|{one.layer or 'input'}"
                 arrays.update({f"{name}|{condition}": values for condition, values in one.values.items()})
         return arrays
+
+    def frame(self) -> pd.DataFrame:
+        """A row per image, method and layer, called as in ``explain.json``.
+
+        Columns: ``file``, ``label``, ``target``, ``attacked``, ``l2``, ``linf``; ``predicted.clean`` and
+        ``predicted.adversarial``; ``method``, ``layer`` ("input" for methods that explain no layer), ``similarity``.
+        """
+        from .frames import table_frame
+
+        return table_frame(
+            {
+                "file": image.name,
+                "label": image.label,
+                "target": image.target,
+                "attacked": image.attacked,
+                "l2": image.l2,
+                "linf": image.linf,
+                "predicted": {condition: image.predicted(condition) for condition in image.probabilities},
+                "method": one.method,
+                "layer": one.layer or "input",
+                "similarity": one.similarity,
+            }
+            for image in self.images
+            for one in image.maps
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Writes ``explain.html``, ``explain.json``, ``explain.npz`` and ``explain/*.png``, all of them or none.

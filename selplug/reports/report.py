@@ -6,14 +6,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.errors import InputError
 from ..core.types import AuditResult, Examples
 from .attack_checks import Curve, curves
 from .attack_checks import summarize as summarize_checks
 from .corruptions import summarize
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .plotting import Plots
 
 SCHEMA_VERSION = "1.0"
 
@@ -23,13 +29,15 @@ class Report:
     """One audit with its provenance; :func:`selplug.audit` makes it, ``save`` writes it.
 
     ``subject`` says which model on which data, ``settings`` everything that was asked for, ``environment`` versions,
-    device and times. The three are JSON-ready.
+    device and times. The three are JSON-ready. ``as_saved`` is for one that was read from its files: the entries of
+    ``report.json`` that are made of more than the files hold.
     """
 
     subject: Mapping[str, Any]
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
     result: AuditResult = field(repr=False)
+    as_saved: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``report.json``: plain dicts, lists, numbers and strings; undefined numbers are None."""
@@ -74,6 +82,9 @@ class Report:
     @property
     def attack_checks(self) -> list[dict[str, Any]] | None:
         """What a sane evaluation of attacks has to show, see :mod:`selplug.reports.attack_checks`."""
+        if "attack_checks" in self.as_saved:
+            found: list[dict[str, Any]] | None = self.as_saved["attack_checks"]
+            return found
         return summarize_checks(self.settings, self.result.conditions, self.result.probe)
 
     @property
@@ -84,12 +95,73 @@ class Report:
     @property
     def corruptions(self) -> dict[str, Any] | None:
         """Accuracy per corruption and severity with its means, see :func:`selplug.reports.corruptions.summarize`."""
+        if "corruptions" in self.as_saved:
+            found: dict[str, Any] | None = self.as_saved["corruptions"]
+            return found
         return summarize(self.settings, {c.name: c.accuracy for c in self.result.conditions})
 
     def network_selectivity(self, condition: str = "clean") -> float:
         """Mean over layers of the layers' mean selectivity; each layer counts the same (arXiv 2003.01262)."""
         values = [layer.conditions[condition]["selectivity"]["mean"] for layer in self.result.layers]
-        return float(np.mean(values))
+        return float(np.mean(np.array(values, dtype=np.float64)))  # None, an undefined number in a file, is NaN
+
+    def conditions_frame(self) -> pd.DataFrame:
+        """A row per condition, see :func:`~selplug.reports.frames.conditions_frame`."""
+        from .frames import conditions_frame
+
+        return conditions_frame(self)
+
+    def layers_frame(self) -> pd.DataFrame:
+        """A row per layer and condition or difference, see :func:`~selplug.reports.frames.layers_frame`."""
+        from .frames import layers_frame
+
+        return layers_frame(self)
+
+    def units_frame(self, layer: str | None = None) -> pd.DataFrame:
+        """A row per layer, condition and unit, see :func:`~selplug.reports.frames.units_frame`."""
+        from .frames import units_frame
+
+        return units_frame(self, layer)
+
+    def eigenvalues_frame(self, layer: str | None = None) -> pd.DataFrame:
+        """A row per layer, condition and rank, see :func:`~selplug.reports.frames.eigenvalues_frame`."""
+        from .frames import eigenvalues_frame
+
+        return eigenvalues_frame(self, layer)
+
+    def map_frame(self, measure: str = "cka") -> pd.DataFrame:
+        """Every layer against every layer on clean images: a row and a column per layer.
+
+        Raises:
+            InputError: no such map was measured.
+        """
+        from .frames import map_frame
+
+        names = [layer.name for layer in self.result.layers]
+        return map_frame(self.layer_map(measure)[1], names, names)
+
+    def layer_map(self, measure: str = "cka") -> tuple[str, list[list[Any]]]:
+        """What a map layer x layer of clean images shows, as in "debiased", and its L rows of L numbers.
+
+        Raises:
+            InputError: no such map was measured.
+        """
+        maps: dict[str, tuple[str, list[list[Any]]]] = {}
+        for name, values in self.result.between_layers.items():
+            for key, value in values.items():
+                if isinstance(value, list) and len(value) == len(self.result.layers):
+                    maps.setdefault(name, (key, value))
+        if measure not in maps:
+            known = f"has those of {', '.join(maps)}" if maps else "has none; audit with the measure cka"
+            raise InputError(f"no map between layers by {measure!r}: this report {known}")
+        return maps[measure]
+
+    @property
+    def plot(self) -> Plots:
+        """The figures of the page for a notebook: ``report.plot.selectivity()``."""
+        from .plotting import Plots
+
+        return Plots(self)
 
     def save(self, folder: str | Path) -> Path:
         """Writes ``report.json``, ``units.npz`` and ``report.html``; see :func:`selplug.reports.save`."""

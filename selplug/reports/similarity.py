@@ -6,14 +6,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..core.compare import SimilarityResult
-from ..core.errors import ReportError
+from ..core.errors import InputError, ReportError
 from .report import _plain
 from .saving import save_files
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .plotting import SimilarityPlots
 
 SCHEMA_VERSION = "1.0"
 PAGE = "similarity.html"
@@ -61,6 +66,40 @@ class SimilarityReport:
     def arrays(self) -> dict[str, np.ndarray]:
         """The content of ``similarity.npz``: ``MEASURE|ROWS|COLUMNS`` -> map, as in ``cka|a|b`` (L_a, L_b)."""
         return {"|".join(key): values for key, values in self.result.maps.items()}
+
+    def map_key(self, measure: str = "cka", rows: str = "a", columns: str = "b") -> tuple[str, str, str]:
+        """The key of a map in ``result.maps``.
+
+        Raises:
+            InputError: there is no such map.
+        """
+        key = (measure, rows, columns)
+        if key not in self.result.maps:
+            known = ", ".join(" ".join(each) for each in self.result.maps)
+            raise InputError(f"expected a measure, rows and columns of this comparison ({known}), got {' '.join(key)}")
+        return key
+
+    def frame(self, measure: str = "cka", rows: str = "a", columns: str = "b") -> pd.DataFrame:
+        """A map as a data frame: a row per layer of one network, a column per layer of the other, or of itself.
+
+        Args:
+            measure: "cka" or "procrustes".
+            rows, columns: "a" or "b".
+
+        Raises:
+            InputError: the comparison holds no such map.
+        """
+        from .frames import map_frame
+
+        values = self.result.maps[self.map_key(measure, rows, columns)]
+        return map_frame(values, *([layer.name for layer in self.result.layers[key]] for key in (rows, columns)))
+
+    @property
+    def plot(self) -> SimilarityPlots:
+        """The figures for a notebook: ``report.plot.map("cka", "a", "a")``."""
+        from .plotting import SimilarityPlots
+
+        return SimilarityPlots(self)
 
     def save(self, folder: str | Path) -> Path:
         """Writes ``similarity.html``, ``similarity.json`` and ``similarity.npz``, all of them or none.

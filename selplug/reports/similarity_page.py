@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .choices import Plot, packed
+from .figures import Figure
 from .page import command_line, flat, interactive, template
 from .similarity import SCHEMA_VERSION, SimilarityReport
 from .similarity_figures import heat_map
@@ -75,27 +76,38 @@ def estimator(report: SimilarityReport) -> str:
 def plots(report: SimilarityReport) -> list[Plot]:
     """A heat map per map, between the networks first."""
     found = []
-    for (measure, rows, columns), values in report.result.maps.items():
-        layers = report.result.layers
+    for key in report.result.maps:
+        measure, rows, columns = key
         cka = measure == "cka"
-        where = "between a and b" if rows != columns else f"within {rows}"
-        scale = f"CKA, {estimator(report)}" if cka else "Procrustes distance"
-        figure = heat_map(
-            values.tolist(),
-            [layer.name for layer in layers[rows]],
-            [layer.name for layer in layers[columns]],
-            scale,
-            titles=(f"layers of {rows}: {name(report, rows)}", f"layers of {columns}: {name(report, columns)}"),
-            limits=(0, 1) if cka else (0, 2),
-            bright_is_low=not cka,
-            blocks=report.result.blocks[rows].blocks if rows == columns else (),
-        )
-        what = f"Linear CKA, {estimator(report)}" if cka else "Orthogonal Procrustes distance"
         describe = "1: the same up to rotation and scale; about 0: unrelated." if cka else "0: the same; up to 2."
         if rows == columns:
             describe += " Outlined: the blocks of the block-structure score."
-        found.append(Plot(f"{measure}-{rows}-{columns}", f"{what}, {where}", describe, (), packed({"": figure})))
+        data = packed({"": map_figure(report, key)})
+        found.append(Plot(f"{measure}-{rows}-{columns}", heading(report, key), describe, (), data))
     return found
+
+
+def heading(report: SimilarityReport, key: tuple[str, str, str]) -> str:
+    """What a map shows: the measure and between which layers."""
+    measure, rows, columns = key
+    what = f"Linear CKA, {estimator(report)}" if measure == "cka" else "Orthogonal Procrustes distance"
+    return f"{what}, {'between a and b' if rows != columns else f'within {rows}'}"
+
+
+def map_figure(report: SimilarityReport, key: tuple[str, str, str]) -> Figure:
+    """The heat map of one map, by its key in the result."""
+    measure, rows, columns = key
+    layers, cka = report.result.layers, measure == "cka"
+    return heat_map(
+        report.result.maps[key].tolist(),
+        [layer.name for layer in layers[rows]],
+        [layer.name for layer in layers[columns]],
+        f"CKA, {estimator(report)}" if cka else "Procrustes distance",
+        titles=(f"layers of {rows}: {name(report, rows)}", f"layers of {columns}: {name(report, columns)}"),
+        limits=(0, 1) if cka else (0, 2),
+        bright_is_low=not cka,
+        blocks=report.result.blocks[rows].blocks if rows == columns else (),
+    )
 
 
 def summary_tables(report: SimilarityReport) -> list[Table]:

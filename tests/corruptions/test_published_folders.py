@@ -17,6 +17,7 @@ from selplug_timm.subject import load
 
 from selplug import registry
 from selplug.api import audit, audit_subject
+from selplug.core.draw import balanced_draw
 from selplug.core.errors import InputError
 from selplug.core.types import Samples
 from selplug.reports.corruptions import ALEXNET, summarize
@@ -73,6 +74,32 @@ def test_what_a_folder_stands_for(data):
     (one,) = registry.perturbations(f"imagenetc@3:corruption=fog,dir={data}/set,c")
     assert registry.perturbations(found[3].spec) == [found[3]]
     assert (one.name, one.options) == (found[3].name, found[3].options)
+
+
+def test_the_archives_unpacked_each_into_a_folder_of_its_own(data):
+    """As in blur/defocus_blur/1/n01440764/ILSVRC2012_val_00000293.JPEG."""
+    homes = {"fog": "weather", "frost": "weather", "speckle_noise": "extra"}
+    flat = [each.name for each in registry.perturbations(f"imagenetc:{data}/set,c")]
+    for name, category in homes.items():
+        (data / "set,c" / category).mkdir(exist_ok=True)
+        shutil.move(data / "set,c" / name, data / "set,c" / category / name)
+    found = registry.perturbations(f"imagenetc:{data}/set,c")
+    assert [each.name for each in found] == flat
+    for each in found:
+        assert each.options["dir"] == str(data / "set,c" / homes[each.options["corruption"]])
+        assert registry.perturbations(each.spec) == [each]
+    (one,) = registry.perturbations(f"imagenetc@3:{data}/set,c,corruption=fog")
+    assert (one.name, one.options) == (found[3].name, found[3].options)
+    category = registry.perturbations(f"imagenetc:{data}/set,c/weather")
+    assert [each.name for each in category] == flat[:4]
+    with pytest.raises(InputError, match="has no snow/2;"):
+        registry.perturbations(f"imagenetc@2:{data}/set,c,corruption=snow")
+    chosen = subject(data)
+    report = audit_subject(chosen, [one], progress=False)
+    images = torch.cat([images for images, _ in chosen.loader])
+    expected = torch.stack([pixels(data / "set,c/weather/fog/3" / name) for name in chosen.names])
+    size = float((expected - images).flatten(1).norm(dim=1).mean())
+    assert report.result.conditions[1].l2_mean == pytest.approx(size, rel=1e-5)
 
 
 def test_each_sample_gets_its_own_file(data):
@@ -202,6 +229,49 @@ def test_a_shift_is_measured_on_its_own_images(data, classes, tmp_path):
     assert saved["conditions"][1]["l2_mean"] is None
     assert name in report.summary()
     assert f"no clean images belong to: {name}." in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "options", "expected"),
+    [
+        ("", {"num_samples": 4, "seed": 3}, 4),
+        ("", {"num_samples": 4, "seed": 5}, 4),
+        ("", {"num_samples": 12}, 6),
+        ("", {}, 6),
+        (",samples=4", {}, 4),
+        (",samples=2", {"num_samples": 5}, 2),
+        (",samples=all", {"num_samples": 5}, 6),
+    ],
+)
+def test_a_choice_from_a_shifted_folder(data, option, options, expected):
+    chosen = subject(data, **options)
+    (found,) = registry.perturbations(f"shift:{data}/shifted{option}")
+    assert found.name == "shift/shifted" + option.replace(",", ":")
+    other = found.factory(None, **found.options).prepare(chosen)
+    paths = sorted((data / "shifted").rglob("*.[jP]*"))
+    labels = np.array([1, 1, 1, 2, 2, 2])
+    places = balanced_draw(labels, expected, options.get("seed", 0))
+    assert other.names == [str(paths[place].relative_to(data / "shifted")) for place in places]
+    assert other.targets.tolist() == labels[places].tolist()
+    assert np.bincount(other.targets).tolist() == [0, expected // 2, expected // 2]
+    images, found_labels = (torch.cat(parts) for parts in zip(*other.loader, strict=True))
+    assert found_labels.tolist() == other.targets.tolist()
+    assert torch.equal(images, torch.stack([chosen.read_image(str(paths[place])) for place in places]))
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        ("7", "asked for 7 samples, but .*shifted has 6 images"),
+        ("1", "a whole number >= 2 or all, got 1"),
+        ("2.5", "a whole number >= 2 or all, got 2.5"),
+        ("some", "a whole number >= 2 or all, got 'some'"),
+        ("true", "a whole number >= 2 or all, got True"),
+    ],
+)
+def test_choices_that_cannot_be_made(data, samples, message):
+    with pytest.raises(InputError, match=message):
+        audit_subject(subject(data), [f"shift:{data}/shifted,samples={samples}"], progress=False)
 
 
 @pytest.mark.parametrize(

@@ -251,3 +251,18 @@ def test_png_of_grey_and_colour_read_back():
     pil = pytest.importorskip("PIL.Image")
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     np.testing.assert_array_equal(np.asarray(pil.open(io.BytesIO(png(pixels)))), pixels)
+
+
+def test_a_row_per_image_method_and_layer():
+    pytest.importorskip("pandas")
+    report = explanation()
+    frame = report.frame()
+    content = [(entry, one) for entry in report.to_dict()["images"] for one in entry["maps"]]
+    assert len(frame) == len(content)
+    for row, (entry, one) in zip(frame.to_dict("records"), content, strict=True):
+        for key in ("file", "target", "attacked", "l2", "linf"):
+            assert row[key] == entry[key]
+        assert row["label"] == entry["label"] or (entry["label"] is None and np.isnan(row["label"]))
+        assert row["predicted.clean"] == entry["predictions"]["clean"][0]["class"]
+        assert (row["method"], row["layer"]) == (one["method"], one["layer"] or "input")
+        np.testing.assert_equal(row["similarity"], np.nan if one["similarity"] is None else one["similarity"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selplug_timm.draw import balanced_draw, quotas
 
+from selplug.core.draw import balanced_draw, quotas
 from selplug.core.errors import InputError
 
 label_lists = st.lists(st.integers(0, 6), min_size=1, max_size=120)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from selplug.core.errors import InputError
+from .errors import InputError
 
 
 def quotas(counts: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
