@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from . import registry
 from .budgets import worst_case_attacks
 from .core.audit import run_audit
+from .core.compiled import resolve_backend
 from .core.errors import InputError
 from .core.probes import PROBES
 from .core.types import MeasureFactory, Perturb, Perturbation, Subject
@@ -35,6 +36,7 @@ def audit(
     worst_case: str | Sequence[str | Perturbation] = (),
     amp: torch.dtype | None = None,
     channels_last: bool = False,
+    torchcompile: bool | str | None = None,
     gradient_probes: int | None = None,
     gradient_conditions: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
@@ -60,6 +62,8 @@ def audit(
             is that of the others, see :func:`~selplug.budgets.worst_case_attacks`.
         amp: autocast dtype of the measuring passes; attacks run in float32.
         channels_last: memory format of the images.
+        torchcompile: True or the name of a backend of ``torch.compile`` compiles what attacks see of the model; the
+            passes that measure run uncompiled.
         gradient_probes: directions per image for the measure ``gradients``, an even number; None for 16. Its passes run
             in float32.
         gradient_conditions: globs over names of conditions that these are measured in; None for all, ``["clean"]`` for
@@ -89,6 +93,7 @@ def audit(
         worst_case=worst_case,
         amp=amp,
         channels_last=channels_last,
+        torchcompile=torchcompile,
         gradient_probes=gradient_probes,
         gradient_conditions=gradient_conditions,
         progress=progress,
@@ -106,6 +111,7 @@ def audit_subject(
     worst_case: str | Sequence[str | Perturbation] = (),
     amp: torch.dtype | None = None,
     channels_last: bool = False,
+    torchcompile: bool | str | None = None,
     gradient_probes: int | None = None,
     gradient_conditions: Sequence[str] | None = None,
     progress: bool = True,
@@ -126,7 +132,7 @@ def audit_subject(
                 f"the measures {', '.join(factories)}, or leave it out"
             )
     probes = PROBES if gradient_probes is None else gradient_probes
-    place = resolve_device(device)
+    place, backend = resolve_device(device), resolve_backend(torchcompile)
     environment = Environment()
     with progress_bar(progress) as on_progress:
         result = run_audit(
@@ -139,6 +145,7 @@ def audit_subject(
             device=place,
             amp=amp,
             channels_last=channels_last,
+            torchcompile=backend,
             gradient_probes=probes,
             gradient_conditions=gradient_conditions,
             on_progress=on_progress,
@@ -169,6 +176,7 @@ def audit_subject(
             "device": place.type,
             "amp": str(amp).removeprefix("torch.") if amp else None,
             "channels_last": channels_last,
+            "torchcompile": backend,
             "perturbations": [describe(perturbation, classes, result.facts) for perturbation in chosen],
             "worst_case": [describe(perturbation, classes, {}) for perturbation in last],
             "measures": list(factories),

@@ -31,6 +31,9 @@ app = typer.Typer(
 #: timm's options that take any number of values, and what such a value looks like.
 _MANY_VALUES = {"--mean": r"[-+]?\.?\d", "--std": r"[-+]?\.?\d", "--model-kwargs": r"\w+="}
 
+#: timm's options that take a value or none, and what none means.
+_OPTIONAL_VALUE = {"--torchcompile": "inductor"}
+
 #: Commands whose flags are a script's.
 _TRAINING = ("train", "timm-train")
 
@@ -51,11 +54,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _one_value_each(arguments: Sequence[str]) -> list[str]:
-    """``--mean 0.5 0.4 0.3`` as timm spells it -> ``--mean 0.5 --mean 0.4 --mean 0.3``."""
+    """As timm spells it, ``--mean 0.5 0.4 0.3`` -> ``--mean 0.5 --mean 0.4 --mean 0.3``, and an option without a value
+    that may have one -> with its default."""
     result: list[str] = []
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
+        if argument in _OPTIONAL_VALUE and (not rest or rest[0].startswith("-")):
+            result += [argument, _OPTIONAL_VALUE[argument]]
+            continue
         if argument not in _MANY_VALUES or not (rest and re.match(_MANY_VALUES[argument], rest[0])):
             result.append(argument)
             continue
@@ -154,6 +161,9 @@ def audit(
         AmpDtype | None, typer.Option(help="Lower precision of --amp: float16 on CUDA, bfloat16 elsewhere.")
     ] = None,
     channels_last: Annotated[bool, typer.Option("--channels-last", help="Channels-last memory layout.")] = False,
+    torchcompile: Annotated[
+        str | None, typer.Option(metavar="[BACKEND]", help="Compile the attacked model: inductor, or a backend named.")
+    ] = None,
     model_kwargs: Annotated[list[str] | None, typer.Option(help="key=value arguments of the model.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw, the perturbations and the null level.")] = 0,
     perturb: Annotated[
@@ -234,6 +244,7 @@ def audit(
 
     from .api import MEASURES, audit_subject
     from .budgets import worst_case_attacks
+    from .core.compiled import resolve_backend
     from .reports import check_writable
     from .reports.corruptions import load_baseline
     from .reports.text import print_summary
@@ -244,6 +255,7 @@ def audit(
     perturbations = [each for spec in perturb or [] for each in registry.perturbations(spec)]
     attacks = worst_case_attacks(worst_case, perturbations)
     place = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    backend = resolve_backend(torchcompile)
     dtype = amp_dtype.value if amp_dtype else ("float16" if place and place.type == "cuda" else "bfloat16")
     report = audit_subject(
         load_subject(model, options),
@@ -255,6 +267,7 @@ def audit(
         worst_case=attacks,
         amp=getattr(torch, dtype) if amp else None,
         channels_last=channels_last,
+        torchcompile=backend,
         gradient_probes=gradient_probes,
         gradient_conditions=gradient_conditions,
         progress=not quiet,

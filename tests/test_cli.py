@@ -131,6 +131,10 @@ def test_timm_spellings_with_any_number_of_values():
         *("--model-kwargs", "a=1", "--model-kwargs", "b=x", "--std", "0.2", "-b", "4"),
     ]
     assert _one_value_each(["--mean", "0.5", "resnet18"]) == ["--mean", "0.5", "resnet18"]
+    for given in (["--torchcompile"], ["--torchcompile", "-b", "4"], ["--torchcompile", "--amp"]):
+        assert _one_value_each(given) == ["--torchcompile", "inductor", *given[1:]]
+    assert _one_value_each(["--torchcompile", "eager", "--amp"]) == ["--torchcompile", "eager", "--amp"]
+    assert _one_value_each(["--torchcompile=eager"]) == ["--torchcompile=eager"]
 
 
 def test_normalization_options_reach_the_model(audit, tmp_path):
@@ -167,6 +171,7 @@ def test_normalization_options_reach_the_model(audit, tmp_path):
         ({"num_samples": 1000}, [], "1000.*30|30.*1000"),
         ({"checkpoint": "missing.pth"}, [], "missing.pth"),
         ({"num_classes": 7}, [], "7"),
+        ({}, ["--torchcompile", "inductr"], "expected a backend of torch.compile .*inductor.*, got inductr"),
         ({"device": "cuda:99"}, [], "cuda:99.*--device cpu"),
         ({}, ["--model-kwargs=x"], "--model-kwargs: expected key=value, got 'x'"),
         ({}, ["--model-kwargs", "nope=1"], "nope"),

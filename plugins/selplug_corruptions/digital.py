@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,33 +18,56 @@ from .draws import Draws
 def pixelate(images: Tensor, draws: Draws, scale: float) -> Tensor:
     """Smaller by ``scale`` and back again: means of boxes, then the nearest."""
     height, width = images.shape[-2:]
-    down, to_rows = _boxes(height, int(height * scale))
-    across, to_columns = _boxes(width, int(width * scale))
-    small = torch.matmul(torch.matmul(down.to(images.device), images), across.T.to(images.device))
-    return small[..., to_rows, :][..., to_columns]
+    small = _means(_means(images, -2, int(height * scale)), -1, int(width * scale))
+    return _enlarged(_enlarged(small, -1, width), -2, height)
 
 
+def _means(images: Tensor, axis: int, new: int) -> Tensor:
+    """One side divided into ``new`` boxes, by their means."""
+    places, weights = (each.to(images.device) for each in _boxes(images.shape[axis], new))
+    weights = weights[..., None] if axis == -2 else weights
+    total = images.index_select(axis, places[0]).mul_(weights[0])
+    for place, weight in zip(places[1:], weights[1:], strict=True):
+        total.addcmul_(images.index_select(axis, place), weight)
+    return total
+
+
+@lru_cache(maxsize=64)
 def _boxes(size: int, new: int) -> tuple[Tensor, Tensor]:
-    """(new, size): equal weights of the pixels whose centres are in the box; (size,): the box of each pixel."""
+    """(T, new): the pixels whose centres are in each of the boxes of a side, and their equal weights; a box of fewer
+    pixels than T has further ones of weight 0."""
     centres = np.arange(size) + 0.5
     edges = np.arange(new + 1) * (size / new)
     inside = (centres > edges[:-1, None]) & (centres <= edges[1:, None])
-    nearest = np.minimum((centres * (new / size)).astype(np.int64), new - 1)
-    return torch.from_numpy(inside / inside.sum(1, keepdims=True)).float(), torch.from_numpy(nearest)
+    count = inside.sum(1)
+    taps = np.arange(count.max())[:, None]
+    places = np.minimum(inside.argmax(1) + taps, size - 1)
+    return torch.from_numpy(places), torch.from_numpy((taps < count) / count).float()
+
+
+def _enlarged(images: Tensor, axis: int, size: int) -> Tensor:
+    """One side made ``size`` pixels long by the nearest."""
+    old = images.shape[axis]
+    nearest = np.minimum(((np.arange(size) + 0.5) * (old / size)).astype(np.int64), old - 1)
+    return images.index_select(axis, torch.from_numpy(nearest).to(images.device))
 
 
 def jpeg_compression(images: Tensor, draws: Draws, quality: int) -> Tensor:
     """Coded as JPEG of this quality (chroma at half the size) and decoded, by Pillow, on the CPU."""
     from PIL import Image
 
-    pixels = (images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    decoded = np.empty_like(pixels)
-    for image, out in zip(pixels, decoded, strict=True):
+    result = torch.empty(images.shape)
+
+    def code(planes: np.ndarray, out: Tensor) -> None:
         file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        Image.merge("RGB", [Image.fromarray(plane) for plane in planes]).save(file, "JPEG", quality=quality)
         with Image.open(file) as coded:
-            out[:] = coded
-    return torch.from_numpy(decoded).to(images.device).permute(0, 3, 1, 2).float() / 255
+            out.copy_(torch.from_numpy(np.array(coded)).permute(2, 0, 1).float().div_(255))
+
+    pixels = images.mul(255).round_().to(torch.uint8).cpu().numpy()
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow codes outside of Python's lock
+        list(pool.map(code, pixels, result))
+    return result.to(images.device)
 
 
 def elastic_transform(images: Tensor, draws: Draws, amplitude: float, sigma: float, jitter: float) -> Tensor:

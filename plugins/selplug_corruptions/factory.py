@@ -46,8 +46,10 @@ CORRUPTIONS = {**BENCHMARK, **EXTRA}
 SEVERITIES = range(1, 6)
 #: Sides in pixels below which the kernels and textures of some corruptions have no room.
 SMALLEST = 16
-#: On the CPU a batch is taken in parts of about so many values, which stay in its cache.
+#: On the CPU a batch is taken in parts of about so many values, which stay in its cache ...
 PART = 2**18
+#: ... but for those that share the images among threads themselves.
+WHOLE = ("jpeg_compression",)
 
 
 class CorruptionFactory:
@@ -139,7 +141,7 @@ class Corruption:
         self.facts["strengths"] = chosen
         parameters = strengths.STRENGTHS[chosen][self.name][self.severity - 1]
         seeds = [sample_seed(samples.seed, index, self.name, self.severity) for index in samples.indices]
-        each = len(images) if images.is_cuda else max(1, PART // images[0].numel())
+        each = len(images) if images.is_cuda or self.name in WHOLE else max(1, PART // images[0].numel())
         results = []
         with torch.no_grad():
             for start in range(0, len(images), each):

@@ -9,13 +9,14 @@ from fnmatch import fnmatchcase
 import torch
 
 from .capture import find_layers, uncompiled
+from .compiled import CompiledModel
 from .errors import InputError
 from .findings import joined
 from .intake import count_classes, survey, to_unit_range
 from .passes import CLEAN, Built, Passes, Progress, Setup
 from .perturb import UnitRangeModel
 from .probes import PROBES, check_probes
-from .state import deterministic, frozen, placed
+from .state import deterministic, frozen, placed, uncompiled_calls
 from .types import AuditResult, MeasureFactory, Perturbation, Subject
 
 __all__ = ["CLEAN", "STATE_BYTES", "Progress", "run_audit"]
@@ -37,6 +38,7 @@ def run_audit(
     device: torch.device | None = None,
     amp: torch.dtype | None = None,
     channels_last: bool = False,
+    torchcompile: str | None = None,
     gradient_probes: int = PROBES,
     gradient_conditions: Sequence[str] | None = None,
     on_progress: Progress | None = None,
@@ -53,12 +55,14 @@ def run_audit(
     its own.
 
     Args:
+        torchcompile: backend of ``torch.compile`` for the model that perturbations get, see :class:`CompiledModel`.
         worst_case: attacks for the worst-case accuracy alone. Each runs only on the samples that are right under
             everything before it: clean, the attacks among ``perturbations``, and those before it here. Where those of
             them that have a ball all have the same one, an image counts in the worst case only if it lies in it.
 
     Raises:
-        InputError: images, labels or logits are not what they have to be, or what is no attack is in ``worst_case``.
+        InputError: images, labels or logits are not what they have to be, what is no attack is in ``worst_case``, or
+            the model cannot be compiled.
         CaptureError: the model has nothing to record.
         PerturbationError: a perturbation broke its promise.
     """
@@ -78,14 +82,22 @@ def run_audit(
     targets = survey(subject, measures)
     model = uncompiled(subject.model)
     # Attacks need gradients whatever mode the caller is in: tensors made in inference mode can never have any.
-    with torch.inference_mode(False), placed(model, device) as place, deterministic(), frozen(model):
-        first = to_unit_range(next(iter(subject.loader))[0])[:2].to(place)
+    with (
+        torch.inference_mode(False),
+        placed(model, device) as place,
+        deterministic(),
+        frozen(model),
+        uncompiled_calls(model),
+    ):
+        batch = to_unit_range(next(iter(subject.loader))[0]).to(place)
+        first = batch[:2]
         num_classes = count_classes(model, subject, first, targets, channels_last)
         wrapped = UnitRangeModel(model, subject.normalize, num_classes, channels_last)
         found = find_layers(model, wrapped.prepare(first), layers)
         logger.info("%d layers, %d units", len(found), sum(layer.units for layer in found))
         setup = Setup(wrapped, found, measures, seed, place, amp, gradient_probes, gradient_conditions, on_progress)
-        built = [(p, p.factory(wrapped, **p.options)) for p in (*perturbations, *worst_case)]
+        attacked = CompiledModel(wrapped, torchcompile, batch) if torchcompile else wrapped
+        built = [(p, p.factory(attacked, **p.options)) for p in (*perturbations, *worst_case)]
         for _, perturb in built:
             if hasattr(perturb, "check"):
                 perturb.check(first)

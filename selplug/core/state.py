@@ -73,6 +73,19 @@ def placed(model: nn.Module, device: torch.device | None) -> Iterator[torch.devi
 
 
 @contextmanager
+def uncompiled_calls(model: nn.Module) -> Iterator[None]:
+    """Modules that were compiled in place (``Module.compile``) run uncompiled inside: there hooks fire."""
+    compiled = [(module, module._compiled_call_impl) for module in model.modules()]
+    try:
+        for module, _ in compiled:
+            module._compiled_call_impl = None
+        yield
+    finally:
+        for module, call in compiled:
+            module._compiled_call_impl = call
+
+
+@contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """All random generators (torch on the CPU and ``device``, numpy, random) seeded inside, as before after it."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
