@@ -89,7 +89,7 @@ def test_correlation_within_strata():
     assert (found.value, found.n) == (pytest.approx(-1), 10)
     assert found.ci95 == pytest.approx((-1, -1))
     both = tuple(np.concatenate(pair) for pair in zip(low, high, strict=True))
-    assert rank_correlation([both], 500).value > 0.5
+    assert rank_correlation([both], 500).value > 0.4
     assert rank_correlation([low, (np.ones(3), np.arange(3.0))], 500).n == 4  # a stratum without variation
 
 

@@ -1,0 +1,169 @@
+"""The tables of a comparison, for the terminal and the page, as plain text cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..core.resampling import Estimate
+from .claims import SUPPORTED, Judged
+from .network_values import ACCURACIES, VALUES
+from .style import percent, printable, short_number
+from .tables import Table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .comparison import Comparison
+
+#: Columns of the table of groups -> values; the page has all others in further tables.
+OVERVIEW = {
+    "clean": "clean_accuracy",
+    "corruptions": "corruption_accuracy",
+    "attacks": "adversarial_accuracy",
+    "noise": "noise_accuracy",
+    "worst case": "worst_case",
+    "selectivity": "selectivity",
+    "null level": "selectivity_null",
+}
+TRAINED = {True: "robust", False: "standard", None: "not told"}
+
+
+def show(key: str, value: float | None) -> str:
+    """A value as text: accuracies in percent."""
+    if value is None:
+        return "–"
+    return percent(value) if key in ACCURACIES else short_number(value, spec=".3f")
+
+
+def show_estimate(key: str, estimate: Estimate) -> str:
+    """Mean and interval as text."""
+    text = show(key, estimate.value)
+    if estimate.ci95 is None:
+        return text
+    scale, spec = (100, ".1f") if key in ACCURACIES else (1, ".3f")
+    low, high = (f"{scale * end:{spec}}" for end in estimate.ci95)
+    return f"{text} [{low}, {high}]"
+
+
+def show_interval(estimate: Estimate | None) -> str:
+    """The interval alone."""
+    if estimate is None or estimate.ci95 is None:
+        return "–"
+    return f"{estimate.ci95[0]:.3f} to {estimate.ci95[1]:.3f}"
+
+
+def claims_table(claims: Sequence[Judged]) -> Table:
+    """A row per claim: the number, its interval, and the verdict."""
+    return Table(
+        "Claims of the papers",
+        ("claim", "source", "number", "95 % interval", "supported if", "networks", "verdict"),
+        (False, False, True, True, True, True, False),
+        tuple(
+            (
+                judged.claim.text,
+                judged.claim.source.partition(",")[0].partition(" (")[0],
+                short_number(judged.estimate.value, spec=".3f"),
+                show_interval(judged.estimate),
+                judged.claim.side,
+                str(judged.estimate.n),
+                judged.verdict,
+            )
+            for judged in claims
+        ),
+    )
+
+
+def groups_table(comparison: Comparison) -> Table:
+    """A row per group: how many networks, and the means of the main values with their intervals."""
+    shown = {
+        title: key
+        for title, key in OVERVIEW.items()
+        if any(group.values[key].value is not None for group in comparison.groups)
+    }
+    return Table(
+        "Groups: mean over seeds [95 % bootstrap interval]",
+        ("group", "training", "networks", *shown),
+        (False, False, True, *(True,) * len(shown)),
+        tuple(
+            (
+                printable(group.name),
+                TRAINED[group.networks[0].training.robust],
+                str(len(group.networks)),
+                *(show_estimate(key, group.values[key]) for key in shown.values()),
+            )
+            for group in comparison.groups
+        ),
+    )
+
+
+def values_table(comparison: Comparison) -> Table:
+    """All values, a row per value and a column per group."""
+    return _by_group(
+        comparison, "All values, mean over seeds [95 % interval]", VALUES, [group.values for group in comparison.groups]
+    )
+
+
+def accuracies_table(comparison: Comparison) -> Table:
+    """Accuracy under every common condition, a column per group."""
+    names = {name: name for name in comparison.common.kinds}
+    return _by_group(comparison, "Accuracy per condition", names, [group.accuracies for group in comparison.groups])
+
+
+def _by_group(
+    comparison: Comparison, title: str, names: Mapping[str, str], found: Sequence[Mapping[str, Estimate]]
+) -> Table:
+    rows = [
+        (printable(text), *(show_estimate(key if key in VALUES else "worst_case", own[key]) for own in found))
+        for key, text in names.items()
+        if any(own[key].value is not None for own in found)
+    ]
+    columns = ("value", *(printable(group.name) for group in comparison.groups))
+    return Table(title, columns, (False, *(True,) * len(found)), tuple(rows))
+
+
+def correlations_table(comparison: Comparison) -> Table:
+    """Rank correlations within families, with their intervals."""
+    return Table(
+        "Rank correlations over standard networks, within families that differ in seed and regularizer alone",
+        ("value", "with", "Spearman's rho", "95 % interval", "networks"),
+        (False, False, True, True, True),
+        tuple(
+            (
+                VALUES[one.x],
+                VALUES[one.y],
+                short_number(one.estimate.value, spec=".3f"),
+                show_interval(one.estimate),
+                str(one.estimate.n),
+            )
+            for one in comparison.correlations
+        ),
+    )
+
+
+def title(comparison: Comparison) -> str:
+    """How many networks in one line."""
+    groups = len(comparison.groups)
+    return f"{len(comparison.networks)} networks in {groups} group{'s' if groups > 1 else ''}"
+
+
+def verdicts(comparison: Comparison) -> str:
+    """How many claims are supported, in words."""
+    supported = sum(judged.verdict == SUPPORTED for judged in comparison.claims)
+    return f"{supported} of {len(comparison.claims)}"
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Writes groups, claims and notes to a console."""
+    from rich.text import Text
+
+    from .text import print_table, shortened
+
+    console.print(Text(title(comparison), style="bold"))
+    for table in (groups_table(comparison), claims_table(comparison.claims)):
+        console.print()
+        print_table(shortened(table), console)
+    for source, reasons in comparison.common.left_out:
+        console.print(Text(f"! left out: {printable(source)}: {printable('; '.join(reasons))}"))
+    for note in comparison.notes:
+        console.print(Text(f"! {printable(note)}"))
