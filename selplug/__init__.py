@@ -2,6 +2,7 @@
 
 >>> report = selplug.audit(model, loader, perturbations=["fgsm:eps=8/255"], normalize=(mean, std))
 >>> report.save("selplug-report")
+>>> report = selplug.read("selplug-report")
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     from .api import audit
     from .core.errors import SelplugError
     from .core.types import Perturbation, Subject
+    from .reports.reading import read
     from .reports.report import Report
     from .similarity_api import similarity
 
-__all__ = ["Perturbation", "Report", "SelplugError", "Subject", "__version__", "audit", "similarity"]
+__all__ = ["Perturbation", "Report", "SelplugError", "Subject", "__version__", "audit", "read", "similarity"]
 
 # Loaded on first use: `selplug --help` has no need for torch.
 _HOMES = {
@@ -26,6 +28,7 @@ _HOMES = {
     "Report": ".reports.report",
     "SelplugError": ".core.errors",
     "Subject": ".core.types",
+    "read": ".reports.reading",
     "similarity": ".similarity_api",
 }
 

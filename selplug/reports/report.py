@@ -23,13 +23,15 @@ class Report:
     """One audit with its provenance; :func:`selplug.audit` makes it, ``save`` writes it.
 
     ``subject`` says which model on which data, ``settings`` everything that was asked for, ``environment`` versions,
-    device and times. The three are JSON-ready.
+    device and times. The three are JSON-ready. ``as_saved`` is for one that was read from its files: the entries of
+    ``report.json`` that are made of more than the files hold.
     """
 
     subject: Mapping[str, Any]
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
     result: AuditResult = field(repr=False)
+    as_saved: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``report.json``: plain dicts, lists, numbers and strings; undefined numbers are None."""
@@ -74,6 +76,9 @@ class Report:
     @property
     def attack_checks(self) -> list[dict[str, Any]] | None:
         """What a sane evaluation of attacks has to show, see :mod:`selplug.reports.attack_checks`."""
+        if "attack_checks" in self.as_saved:
+            found: list[dict[str, Any]] | None = self.as_saved["attack_checks"]
+            return found
         return summarize_checks(self.settings, self.result.conditions, self.result.probe)
 
     @property
@@ -84,12 +89,15 @@ class Report:
     @property
     def corruptions(self) -> dict[str, Any] | None:
         """Accuracy per corruption and severity with its means, see :func:`selplug.reports.corruptions.summarize`."""
+        if "corruptions" in self.as_saved:
+            found: dict[str, Any] | None = self.as_saved["corruptions"]
+            return found
         return summarize(self.settings, {c.name: c.accuracy for c in self.result.conditions})
 
     def network_selectivity(self, condition: str = "clean") -> float:
         """Mean over layers of the layers' mean selectivity; each layer counts the same (arXiv 2003.01262)."""
         values = [layer.conditions[condition]["selectivity"]["mean"] for layer in self.result.layers]
-        return float(np.mean(values))
+        return float(np.mean(np.array(values, dtype=np.float64)))  # None, an undefined number in a file, is NaN
 
     def save(self, folder: str | Path) -> Path:
         """Writes ``report.json``, ``units.npz`` and ``report.html``; see :func:`selplug.reports.save`."""
