@@ -204,7 +204,7 @@ def _enough(strata: Sequence[tuple[list[Network], ...]]) -> bool:
 
 
 def _deeper_change(networks: Sequence[Network], resamples: int, seed: int) -> tuple[Estimate, str]:
-    """Over robust runs with several epochs: how much more clean x attack CKA moved in late layers than in early ones."""
+    """Over robust runs of several epochs: how much more clean x attack CKA moved in late layers than in early ones."""
     runs: dict[str, list[Network]] = {}
     for network in networks:
         if network.training.robust and network.training.run and network.training.epoch is not None:

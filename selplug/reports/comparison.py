@@ -1,4 +1,4 @@
-"""Reports of any number of audits side by side: values, groups of seeds, rank correlations and the claims of the papers."""
+"""Reports of any number of audits side by side: values, groups of seeds, rank correlations, the papers' claims."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..core.errors import InputError, ReportError
-from ..core.resampling import RESAMPLES, Estimate, mean, means_over
+from ..core.resampling import RESAMPLES, Estimate, means_over
 from .claims import CLAIMS, Judged, Network, correlate, judge
 from .comparable import Common, Source, common
-from .network_values import CURVES, VALUES, measure
+from .network_values import CURVES, measure
 from .report import _plain
 from .saving import save_files
 from .style import listing, printable
-from .training_facts import trainings
+from .training_facts import Training, trainings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -269,7 +269,8 @@ def _about(networks: Sequence[Network]) -> list[str]:
     earlier = [network.name for network in networks if network.training.earlier]
     if earlier:
         found.append(
-            f"earlier epochs of a run that is there with a later one, and so in no claim but that on epochs: {listing(earlier)}"
+            "earlier epochs of a run that is there with a later one, and so in no claim but that on epochs: "
+            + listing(earlier)
         )
     if len({network.measured.layers for network in networks}) > 1:
         found.append("the networks differ in their layers: depth is shown as a share, from input (0) to output (1)")
@@ -280,12 +281,20 @@ def _groups(networks: Sequence[Network], resamples: int, seed: int) -> tuple[Gro
     members: dict[str, list[Network]] = {}
     for network in networks:
         members.setdefault(network.training.group, []).append(network)
-    return tuple(_group(name, own, resamples, seed) for name, own in members.items())
+    ordered = sorted(members.items(), key=lambda item: _order(item[1][0].training))
+    return tuple(_group(name, own, resamples, seed) for name, own in ordered)
+
+
+def _order(training: Training) -> tuple[bool, bool, bool, float]:
+    """Standard networks by alpha, then robust ones, then those of unknown training as they were given."""
+    return training.arguments is None, training.robust is True, training.alpha is None, training.alpha or 0.0
 
 
 def _group(name: str, networks: Sequence[Network], resamples: int, seed: int) -> Group:
-    def estimate(values: list[float | None]) -> Estimate:
-        return mean(np.array(values, float), resamples, seed)
+    def estimates(found: Sequence[Mapping[str, float | None]]) -> dict[str, Estimate]:
+        table = np.array([list(values.values()) for values in found], float)
+        ends = zip(*means_over(table, resamples, seed), np.isfinite(table).sum(0), strict=True)
+        return {key: _of_group(*each) for key, each in zip(found[0], ends, strict=True)}
 
     curves = None
     if len({network.measured.layers for network in networks}) == 1:
@@ -294,17 +303,20 @@ def _group(name: str, networks: Sequence[Network], resamples: int, seed: int) ->
     return Group(
         name,
         tuple(networks),
-        {key: estimate([network.value(key) for network in networks]) for key in VALUES},
-        {
-            condition: estimate([network.measured.accuracies[condition] for network in networks])
-            for condition in networks[0].measured.accuracies
-        },
+        estimates([network.measured.values for network in networks]),
+        estimates([network.measured.accuracies for network in networks]),
         curves,
     )
 
 
+def _of_group(value: float, low: float, high: float, n: int) -> Estimate:
+    return Estimate(
+        None if np.isnan(value) else float(value), None if np.isnan(low) else (float(low), float(high)), int(n)
+    )
+
+
 def _correlations(networks: Sequence[Network], resamples: int, seed: int) -> tuple[Correlation, ...]:
-    pairs = [(x, y) for x in CAUSES for y in EFFECTS if x != y and not (y in CAUSES and EFFECTS.index(y) < 0)]
+    pairs = ((x, y) for x in CAUSES for y in EFFECTS if x != y)
     found = (Correlation(x, y, correlate(networks, x, y, resamples, seed)) for x, y in pairs)
     return tuple(one for one in found if one.estimate.value is not None)
 

@@ -31,10 +31,10 @@ MAX_MAPS = 12
 
 
 def linking_plots(comparison: Comparison) -> list[Plot]:
-    """Values of the networks against each other: selectivity against corruptions, and against attacks, to begin with."""
+    """Values of the networks against each other: at first selectivity against corruptions, and against attacks."""
     having = [key for key in VALUES if any(network.value(key) is not None for network in comparison.networks)]
     across = [key for key in X_VALUES if key in having]
-    found = []
+    found: list[Plot] = []
     for id_, first, title in (
         ("corruptions", "corruption_accuracy", "Against robustness to corruptions"),
         ("attacks", "adversarial_accuracy", "Against robustness to attacks"),
@@ -48,8 +48,8 @@ def linking_plots(comparison: Comparison) -> list[Plot]:
         ]
         text = "A point per network; larger, with bars: mean and 95 % interval of a group over its seeds."
         text += " Circle: standard, diamond: robust, square: training not told."
-        title = title if up[0] == first else "Values against each other"
-        found.append(_chosen(f"link-{id_}", title, text, menus, lambda x, y: linking(comparison, x, y)))
+        heading = title if up[0] == first else "Values against each other"
+        found.append(_chosen(f"link-{id_}", heading, text, menus, lambda x, y: linking(comparison, x, y)))
     return found
 
 
@@ -65,15 +65,13 @@ def linking(comparison: Comparison, x: str, y: str) -> Figure:
                 "x": [_scaled(x, network.value(x)) for network in networks],
                 "y": [_scaled(y, network.value(y)) for network in networks],
                 "marker": {"color": color(place), "size": 8, "symbol": [_symbol(network) for network in networks]},
-                "customdata": [
-                    _told(network, show(x, network.value(x)), show(y, network.value(y))) for network in networks
-                ],
-                "hovertemplate": "<b>%{customdata[0]}</b><br>%{meta[0]}<br>%{customdata[1]}<br>%{customdata[2]} across, "
-                "%{customdata[3]} up<extra></extra>",
+                "customdata": [_told(n, show(x, n.value(x)), show(y, n.value(y))) for n in networks],
+                "hovertemplate": "<b>%{customdata[0]}</b><br>%{meta[0]}<br>%{customdata[1]}<br>"
+                "%{customdata[2]} across, %{customdata[3]} up<extra></extra>",
                 "showlegend": False,
             }
         )
-        data.append({**_mean_point(place, group, x, y), "showlegend": False})
+        data.append(_mean_point(place, group, x, y))
     layout = base_layout(f"{VALUES[y]} against {VALUES[x]}", height=430)
     layout["xaxis"], layout["yaxis"] = ({"title": {"text": _axis(key)}, "automargin": True} for key in (x, y))
     rho = correlate(comparison.networks, x, y, 1, 0)
@@ -86,21 +84,19 @@ def linking(comparison: Comparison, x: str, y: str) -> Figure:
 
 
 def _mean_point(place: int, group: Group, x: str, y: str) -> Figure:
-    trace = {
+    means = {axis: group.values[key] for axis, key in (("x", x), ("y", y))}
+    drawn = len(group.networks) > 1 and all(estimate.value is not None for estimate in means.values())
+    trace: Figure = {
         **base_trace(place, group.name),
         "mode": "markers",
-        "x": [],
-        "y": [],
         "marker": {"color": color(place), "size": 14, "opacity": 0.55, "symbol": _symbol(group.networks[0])},
         "hovertemplate": "<b>%{meta[0]}</b><br>mean of the group<extra></extra>",
+        "showlegend": False,
     }
-    for axis, key in (("x", x), ("y", y)):
-        estimate = group.values[key]
-        if estimate.value is None or len(group.networks) < 2 or group.values[x].value is None:
-            return trace | {"x": [], "y": []}
+    for (axis, estimate), key in zip(means.items(), (x, y), strict=True):
         value = _scaled(key, estimate.value)
         low, high = (_scaled(key, end) for end in estimate.ci95 or (estimate.value, estimate.value))
-        trace[axis] = [value]
+        trace[axis] = [value] if drawn else []
         trace[f"error_{axis}"] = {
             "type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low],
             "color": color(place), "thickness": 1.5, "width": 4,
@@ -115,7 +111,7 @@ def depth_plots(comparison: Comparison) -> list[Plot]:
         for key in CURVES
         if any(group.curves is not None and np.isfinite(group.curves[key][0]).any() for group in comparison.groups)
     ]
-    found = []
+    found: list[Plot] = []
     for id_, first in (("dimensionality", "dimensionality"), ("gain", "gain_difference")):
         if first not in having and found:
             continue
@@ -187,19 +183,17 @@ def sweep_plots(comparison: Comparison) -> list[Plot]:
     if not keys:
         return []
     text = "A line per network through the strengths, from clean images on; colours are groups."
-    found = []
-    for kind, title in (("noise", "Exponent against accuracy under noise"), ("fgsm", "… and under FGSM")):
-        first = next((key for key in keys if names[key] == kind), None)
-        if first is not None or (not found and kind == "fgsm"):
-            chosen = sorted(keys, key=lambda key, first=first: key != first)  # type: ignore[misc]
-            menu = Menu("Sweep", tuple((str(keys.index(key)), printable(key)) for key in chosen))
-            title = title if found or first else "Exponent against accuracy over a sweep"
-            title = "Exponent against accuracy under FGSM" if kind == "fgsm" and not found and first else title
-            found.append(
-                _chosen(
-                    f"sweep-{kind}", title, text, [menu], lambda place: over_strengths(comparison, keys[int(place)])
-                )
-            )
+    found: list[Plot] = []
+    for kind, name in (("noise", "under noise"), ("fgsm", "under FGSM"), ("", "over a sweep")):
+        first = next((key for key in keys if names[key] == kind or not (kind or found)), None)
+        if first is None:
+            continue
+        chosen = [first, *(key for key in keys if key != first)]
+        menu = Menu("Sweep", tuple((str(keys.index(key)), printable(key)) for key in chosen))
+        title = f"Exponent against accuracy {name}"
+        found.append(
+            _chosen(f"sweep-{kind}", title, text, [menu], lambda place: over_strengths(comparison, keys[int(place)]))
+        )
     return found
 
 
@@ -222,8 +216,8 @@ def over_strengths(comparison: Comparison, name: str) -> Figure:
                     # The clean images stand out: that is where a line begins.
                     "marker": {"symbol": _symbol(network), "size": [10 if p.strength == 0 else 6 for p in points]},
                     "customdata": [[label(network.name), _strength(point.strength), _loss(sweep)] for point in points],
-                    "hovertemplate": "<b>%{customdata[0]}</b><br>strength %{customdata[1]}<br>exponent %{x:.3f}, accuracy "
-                    "%{y:.1f} %<br>%{customdata[2]}<extra></extra>",
+                    "hovertemplate": "<b>%{customdata[0]}</b><br>strength %{customdata[1]}<br>exponent %{x:.3f}, "
+                    "accuracy %{y:.1f} %<br>%{customdata[2]}<extra></extra>",
                     "showlegend": False,
                 }
             )
@@ -236,7 +230,7 @@ def over_strengths(comparison: Comparison, name: str) -> Figure:
 
 def map_plots(comparison: Comparison) -> list[Plot]:
     """The clean CKA map of each group's first network that has one, up to :data:`MAX_MAPS`."""
-    found = []
+    found: list[Plot] = []
     for place, group in enumerate(comparison.groups):
         network = next((n for n in group.networks if n.measured.similarity is not None), None)
         if network is None or network.measured.similarity is None or len(found) == MAX_MAPS:
@@ -279,9 +273,9 @@ def _axis(key: str) -> str:
 
 def _wrapped(text: str) -> str:
     """Broken in the middle if it is long: titles of upright axes are cut otherwise."""
-    if len(text) <= 44:
+    if len(text) <= 36:
         return text
-    middle = text.rfind(" ", 0, 44)
+    middle = text.rfind(" ", 0, 36)
     return f"{text[:middle]}<br>{text[middle + 1 :]}"
 
 

@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
 #: Columns of the table of groups -> values; the page has all others in further tables.
 OVERVIEW = {
+    "selectivity": "selectivity",
     "clean": "clean_accuracy",
     "corruptions": "corruption_accuracy",
     "attacks": "adversarial_accuracy",
     "noise": "noise_accuracy",
     "worst case": "worst_case",
-    "selectivity": "selectivity",
-    "null level": "selectivity_null",
 }
 TRAINED = {True: "robust", False: "standard", None: "not told"}
 
@@ -57,15 +56,13 @@ def claims_table(claims: Sequence[Judged]) -> Table:
     """A row per claim: the number, its interval, and the verdict."""
     return Table(
         "Claims of the papers",
-        ("claim", "source", "number", "95 % interval", "supported if", "networks", "verdict"),
-        (False, False, True, True, True, True, False),
+        ("claim", "number", "95 % interval", "networks", "verdict"),
+        (False, True, True, True, True),
         tuple(
             (
                 judged.claim.text,
-                judged.claim.source.partition(",")[0].partition(" (")[0],
                 short_number(judged.estimate.value, spec=".3f"),
                 show_interval(judged.estimate),
-                judged.claim.side,
                 str(judged.estimate.n),
                 judged.verdict,
             )
@@ -74,23 +71,24 @@ def claims_table(claims: Sequence[Judged]) -> Table:
     )
 
 
-def groups_table(comparison: Comparison) -> Table:
-    """A row per group: how many networks, and the means of the main values with their intervals."""
+def groups_table(comparison: Comparison, intervals: bool = True) -> Table:
+    """A row per group: how many networks, and the means of the main values, with their intervals where asked for."""
     shown = {
         title: key
         for title, key in OVERVIEW.items()
         if any(group.values[key].value is not None for group in comparison.groups)
     }
+    tell = show_estimate if intervals else lambda key, estimate: show(key, estimate.value)
     return Table(
-        "Groups: mean over seeds [95 % bootstrap interval]",
-        ("group", "training", "networks", *shown),
-        (False, False, True, *(True,) * len(shown)),
+        "Groups: mean over seeds" + (" [95 % bootstrap interval]" if intervals else ""),
+        ("group", *(("training", "networks") if intervals else ("n",)), *shown),
+        (False, *((False,) if intervals else ()), True, *(True,) * len(shown)),
         tuple(
             (
                 printable(group.name),
-                TRAINED[group.networks[0].training.robust],
+                *((TRAINED[group.networks[0].training.robust],) if intervals else ()),
                 str(len(group.networks)),
-                *(show_estimate(key, group.values[key]) for key in shown.values()),
+                *(tell(key, group.values[key]) for key in shown.values()),
             )
             for group in comparison.groups
         ),
@@ -160,7 +158,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     from .text import print_table, shortened
 
     console.print(Text(title(comparison), style="bold"))
-    for table in (groups_table(comparison), claims_table(comparison.claims)):
+    for table in (groups_table(comparison, intervals=False), claims_table(comparison.claims)):
         console.print()
         print_table(shortened(table), console)
     for source, reasons in comparison.common.left_out:
