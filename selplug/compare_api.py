@@ -32,7 +32,7 @@ def compare(
 
     Args:
         reports: at least two reports, their ``report.json`` or the folders that hold it; or label -> report or reports,
-            where a label names a group of networks trained alike but for the seed.
+            where a label of several reports names a group of networks that were trained alike but for the seed.
         robust: globs over names and labels of networks trained on adversarial images whose reports do not tell; with
             any, all others whose reports do not tell count as not robust.
         leave_out: reports that cannot be compared with most others are left out and named, instead of an error.

@@ -32,8 +32,8 @@ def compare(
 ) -> None:
     """Compare audited networks: groups of seeds, linking plots, and the claims of the papers, on one page.
 
-    A LABEL names a group of networks that differ in the seed alone; without it the training runs behind the reports say
-    which belong together.
+    The training runs behind the reports say which networks differ in the seed alone. A LABEL names a network, and given
+    to several a group of seeds.
     """
     from .compare_api import compare_labelled
     from .reports import check_writable

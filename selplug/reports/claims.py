@@ -95,18 +95,22 @@ def judge(claim: Claim, networks: Sequence[Network], resamples: int, seed: int) 
 
 
 def families(networks: Iterable[Network], x: str, y: str) -> list[list[Network]]:
-    """Networks with both values by family; earlier epochs and robust networks are not among them."""
+    """Networks with both values by family, the largest first; earlier epochs and robust networks are not among them."""
     found: dict[str, list[Network]] = {}
     for network in networks:
         if _counts(network) and network.value(x) is not None and network.value(y) is not None:
             found.setdefault(network.training.family, []).append(network)
-    return list(found.values())
+    return sorted(found.values(), key=len, reverse=True)
 
 
 def correlate(networks: Iterable[Network], x: str, y: str, resamples: int, seed: int) -> Estimate:
     """Rank correlation of two values within families of at least :data:`MIN_TRAININGS` trainings."""
-    strata = [family for family in families(networks, x, y) if _trainings(family) >= MIN_TRAININGS]
+    strata = _correlated(families(networks, x, y))
     return rank_correlation([_pair(family, x, y) for family in strata], resamples, seed)
+
+
+def _correlated(found: Iterable[list[Network]]) -> list[list[Network]]:
+    return [family for family in found if _trainings(family) >= MIN_TRAININGS]
 
 
 def _counts(network: Network) -> bool:
@@ -129,15 +133,18 @@ def _correlation(x: str, y: str) -> Statistic:
     def compute(networks: Sequence[Network], resamples: int, seed: int) -> tuple[Estimate, str]:
         found = families(networks, x, y)
         estimate = correlate(networks, x, y, resamples, seed)
-        if estimate.n < MIN_CORRELATED or estimate.value is None:
-            largest = max(found, key=len, default=[])
-            remark = (
+        if not found:
+            return estimate, _lacking(x, y)
+        if estimate.value is None and sum(map(len, _correlated(found))) >= MIN_CORRELATED:
+            return estimate, f"{NOT_ENOUGH}: {VALUES[x]} or {VALUES[y]} is the same in all networks of a family"
+        if estimate.value is None or estimate.n < MIN_CORRELATED:
+            largest = found[0]
+            return estimate, (
                 f"{NOT_ENOUGH}: {len(largest)} networks of {_trainings(largest)} trainings that differ in the "
                 f"regularizer alone; at least {MIN_CORRELATED} networks of {MIN_TRAININGS} trainings are needed"
             )
-            return estimate, remark if largest else _lacking(x, y)
         remarks = []
-        if any(network.training.arguments is None for family in found for network in family):
+        if any(network.training.arguments is None for family in _correlated(found) for network in family):
             remarks.append("not all reports tell how their networks were trained, which may differ in more")
         if estimate.dropped:
             remarks.append(f"{estimate.dropped} resamples without variation left out")

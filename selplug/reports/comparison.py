@@ -241,7 +241,7 @@ def _check_distinct(sources: Sequence[Source]) -> None:
     names: dict[str, Source] = {}
     files: dict[str, Source] = {}
     for source in sources:
-        for known, key, what in ((names, source.name, "are called the same"), (files, source.sha256, "are one report")):
+        for known, key, what in ((files, source.sha256, "are one report"), (names, source.name, "are called the same")):
             if key is None:
                 continue
             other = known.setdefault(key, source)

@@ -176,7 +176,10 @@ def _fits(source: Source, patterns: Collection[str]) -> bool:
 def _group_names(
     sources: Sequence[Source], arguments: Sequence[Mapping[str, Any] | None], earlier: Sequence[bool]
 ) -> list[str]:
-    """The label given; else what sets the group's flags apart from those of the others; else the report's name."""
+    """A label that several reports share; else what sets the group's flags apart from those of the others.
+
+    A group of one network has the label of that one. Where flags do not tell, the first report's name is the group's.
+    """
     keys = [None if own is None else _key(own) for own in arguments]
     known = {key: own for key, own in zip(keys, arguments, strict=True) if own is not None}
     flags = sorted({name for own in known.values() for name in own}, key=_naming_order)
@@ -184,13 +187,17 @@ def _group_names(
     texts = {
         key: ", ".join(filter(None, (_naming(flag, own.get(flag)) for flag in apart))) for key, own in known.items()
     }
+    labels = [source.group for source in sources]
     names: list[str] = []
-    firsts: dict[str | None, str] = {}
+    firsts: dict[str, str] = {}
     for source, key, early in zip(sources, keys, earlier, strict=True):
-        first = firsts.setdefault(key, source.name)
-        text = texts.get(key, "")
-        told = text and len(text) <= _LONGEST_NAME and list(texts.values()).count(text) == 1
-        name = source.group or (source.name if key is None else text if told else first)
+        if source.group and labels.count(source.group) > 1:
+            name = source.group
+        elif key is None or (source.group and keys.count(key) == 1):
+            name = source.group or source.name
+        else:
+            told = texts[key] and len(texts[key]) <= _LONGEST_NAME and list(texts.values()).count(texts[key]) == 1
+            name = texts[key] if told else firsts.setdefault(key, source.name)
         names.append(f"{name}, epoch {_epoch(source.report)}" if early else name)
     return names
 
@@ -216,7 +223,7 @@ def _check(sources: Sequence[Source], found: Sequence[Training]) -> None:
                 raise InputError(
                     f"{twin} and {source} are audits of the same checkpoint ({sha256[:12]}); give one of them"
                 )
-        if not source.group:
+        if training.group != source.group:
             continue
         other, known = labels.setdefault(training.group, (source, training))
         if known.arguments != training.arguments or known.family != training.family:
