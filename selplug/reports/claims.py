@@ -35,8 +35,8 @@ class Network:
     measured: Measured
 
     def value(self, key: str) -> float | None:
-        """One of :data:`~selplug.reports.network_values.VALUES`."""
-        return self.measured.values[key]
+        """One of :data:`~selplug.reports.network_values.VALUES`, or the accuracy under a condition."""
+        return self.measured.values[key] if key in VALUES else self.measured.accuracies.get(key)
 
 
 #: Networks, resamples and seed -> the statistic, and a caveat, empty without one.

@@ -48,7 +48,7 @@ EFFECTS = (
 
 @dataclass(frozen=True)
 class Correlation:
-    """Rank correlation of two of :data:`VALUES` over networks, within families."""
+    """Rank correlation of two values over networks, within families; ``y`` may be an attack: the accuracy under it."""
 
     x: str
     y: str
@@ -67,6 +67,10 @@ class Group:
     values: Mapping[str, Estimate]
     accuracies: Mapping[str, Estimate]
     curves: Mapping[str, np.ndarray] | None = field(repr=False)
+
+    def estimate(self, key: str) -> Estimate:
+        """The mean of a value, or of the accuracy under a condition."""
+        return self.values[key] if key in self.values else self.accuracies[key]
 
 
 @dataclass(frozen=True)
@@ -223,7 +227,7 @@ def compare_sources(
         common=shared,
         networks=networks,
         groups=_groups(networks, resamples, seed),
-        correlations=_correlations(networks, resamples, seed),
+        correlations=_correlations(networks, shared.of_kind("attack"), resamples, seed),
         claims=tuple(judge(claim, networks, resamples, seed) for claim in CLAIMS),
         notes=(*shared.notes, *remarks),
         settings={
@@ -315,8 +319,10 @@ def _of_group(value: float, low: float, high: float, n: int) -> Estimate:
     )
 
 
-def _correlations(networks: Sequence[Network], resamples: int, seed: int) -> tuple[Correlation, ...]:
-    pairs = ((x, y) for x in CAUSES for y in EFFECTS if x != y)
+def _correlations(
+    networks: Sequence[Network], attacks: Sequence[str], resamples: int, seed: int
+) -> tuple[Correlation, ...]:
+    pairs = ((x, y) for x in CAUSES for y in (*EFFECTS, *attacks) if x != y)
     found = (Correlation(x, y, correlate(networks, x, y, resamples, seed)) for x, y in pairs)
     return tuple(one for one in found if one.estimate.value is not None)
 

@@ -14,7 +14,7 @@ from .choices import Menu, Plot, _chosen, packed
 from .claims import Network, correlate
 from .comparison_tables import TRAINED, show
 from .figures import Figure, base_layout, base_trace
-from .network_values import ACCURACIES, CURVES, VALUES, Sweep
+from .network_values import CURVES, VALUES, Sweep, called, is_accuracy
 from .similarity_figures import heat_map
 from .style import color, label, listing, number, printable, short_names, short_number
 
@@ -28,11 +28,14 @@ X_VALUES = ("selectivity", "selectivity_alive", "alpha", "dimensionality_early",
 SYMBOLS = {True: "diamond", False: "circle", None: "square"}
 #: More maps than these beside each other are no longer read.
 MAX_MAPS = 12
+#: Attacks and noise with an accuracy of their own in the menus; the tables have all.
+MAX_CONDITIONS = 24
 
 
 def linking_plots(comparison: Comparison) -> list[Plot]:
     """Values of the networks against each other: at first selectivity against corruptions, and against attacks."""
-    having = [key for key in VALUES if any(network.value(key) is not None for network in comparison.networks)]
+    names = [*VALUES, *comparison.common.of_kind("attack", "noise")[:MAX_CONDITIONS]]
+    having = [key for key in names if any(network.value(key) is not None for network in comparison.networks)]
     across = [key for key in X_VALUES if key in having]
     found: list[Plot] = []
     for id_, first, title in (
@@ -43,8 +46,8 @@ def linking_plots(comparison: Comparison) -> list[Plot]:
         if not across or not up:
             continue
         menus = [
-            Menu("Across", tuple((key, VALUES[key]) for key in across)),
-            Menu("Up", tuple((key, VALUES[key]) for key in up)),
+            Menu("Across", tuple((key, called(key)) for key in across)),
+            Menu("Up", tuple((key, called(key)) for key in up)),
         ]
         text = "A point per network; larger, with bars: mean and 95 % interval of a group over its seeds."
         text += " Circle: standard, diamond: robust, square: training not told."
@@ -72,7 +75,7 @@ def linking(comparison: Comparison, x: str, y: str) -> Figure:
             }
         )
         data.append(_mean_point(place, group, x, y))
-    layout = base_layout(f"{VALUES[y]} against {VALUES[x]}", height=430)
+    layout = base_layout(f"{called(y)} against {called(x)}", height=430)
     layout["xaxis"], layout["yaxis"] = ({"title": {"text": _axis(key)}, "automargin": True} for key in (x, y))
     rho = correlate(comparison.networks, x, y, 1, 0)
     layout["meta"]["note"] = (
@@ -84,7 +87,7 @@ def linking(comparison: Comparison, x: str, y: str) -> Figure:
 
 
 def _mean_point(place: int, group: Group, x: str, y: str) -> Figure:
-    means = {axis: group.values[key] for axis, key in (("x", x), ("y", y))}
+    means = {axis: group.estimate(key) for axis, key in (("x", x), ("y", y))}
     drawn = len(group.networks) > 1 and all(estimate.value is not None for estimate in means.values())
     trace: Figure = {
         **base_trace(place, group.name),
@@ -264,11 +267,11 @@ def _dash(network: Network) -> str:
 
 
 def _scaled(key: str, value: float | None) -> float:
-    return (100 if key in ACCURACIES else 1) * (value or 0.0)
+    return (100 if is_accuracy(key) else 1) * (value or 0.0)
 
 
 def _axis(key: str) -> str:
-    return _wrapped(VALUES[key] + (", %" if key in ACCURACIES else ""))
+    return _wrapped(label(called(key)) + (", %" if is_accuracy(key) else ""))
 
 
 def _wrapped(text: str) -> str:

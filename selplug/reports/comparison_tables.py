@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..core.resampling import Estimate
 from .claims import SUPPORTED, Judged
-from .network_values import ACCURACIES, VALUES
+from .network_values import VALUES, called, is_accuracy
 from .style import percent, printable, short_number
 from .tables import Table
 
@@ -32,7 +32,7 @@ def show(key: str, value: float | None) -> str:
     """A value as text: accuracies in percent."""
     if value is None:
         return "–"
-    return percent(value) if key in ACCURACIES else short_number(value, spec=".3f")
+    return percent(value) if is_accuracy(key) else short_number(value, spec=".3f")
 
 
 def show_estimate(key: str, estimate: Estimate) -> str:
@@ -40,7 +40,7 @@ def show_estimate(key: str, estimate: Estimate) -> str:
     text = show(key, estimate.value)
     if estimate.ci95 is None:
         return text
-    scale, spec = (100, ".1f") if key in ACCURACIES else (1, ".3f")
+    scale, spec = (100, ".1f") if is_accuracy(key) else (1, ".3f")
     low, high = (f"{scale * end:{spec}}" for end in estimate.ci95)
     return f"{text} [{low}, {high}]"
 
@@ -112,7 +112,7 @@ def _by_group(
     comparison: Comparison, title: str, names: Mapping[str, str], found: Sequence[Mapping[str, Estimate]]
 ) -> Table:
     rows = [
-        (printable(text), *(show_estimate(key if key in VALUES else "worst_case", own[key]) for own in found))
+        (printable(text), *(show_estimate(key, own[key]) for own in found))
         for key, text in names.items()
         if any(own[key].value is not None for own in found)
     ]
@@ -128,8 +128,8 @@ def correlations_table(comparison: Comparison) -> Table:
         (False, False, True, True, True),
         tuple(
             (
-                VALUES[one.x],
-                VALUES[one.y],
+                called(one.x),
+                called(one.y),
                 short_number(one.estimate.value, spec=".3f"),
                 show_interval(one.estimate),
                 str(one.estimate.n),

@@ -19,7 +19,7 @@ from .attack_checks import curves
 from .comparable import Common, Source
 from .corruptions import summarize
 from .report import Report
-from .style import listing, number
+from .style import listing, number, printable
 
 #: Strengths of a sweep, no perturbation among them, below which its shape is not judged.
 MIN_STRENGTHS = 4
@@ -68,7 +68,16 @@ VALUES = {
     "nonmonotonic_noise": "loss of a monotonic fit, noise",
     "nonmonotonic_fgsm": "loss of a monotonic fit, FGSM",
 }
-ACCURACIES = frozenset(key for key in VALUES if key.endswith("_accuracy")) | {"worst_case"}
+
+
+def called(key: str) -> str:
+    """What a key of :data:`VALUES`, or the name of a condition, stands for."""
+    return VALUES.get(key) or f"accuracy under {printable(key)}"
+
+
+def is_accuracy(key: str) -> bool:
+    """Whether a value is one to show in percent."""
+    return key not in VALUES or key.endswith("_accuracy") or key == "worst_case"
 
 
 @dataclass(frozen=True)
