@@ -39,8 +39,17 @@ class Network:
         return self.measured.values[key] if key in VALUES else self.measured.accuracies.get(key)
 
 
-#: Networks, resamples and seed -> the statistic, and a caveat, empty without one.
-Statistic = Callable[[Sequence[Network], int, int], tuple[Estimate, str]]
+@dataclass(frozen=True)
+class Found:
+    """A statistic, whether there were enough networks for a verdict, and a caveat or what is lacking."""
+
+    estimate: Estimate
+    enough: bool = True
+    remark: str = ""
+
+
+#: ``(networks, resamples, seed)``
+Statistic = Callable[[Sequence[Network], int, int], Found]
 
 
 @dataclass(frozen=True)
@@ -79,19 +88,18 @@ class Judged:
 
 def judge(claim: Claim, networks: Sequence[Network], resamples: int, seed: int) -> Judged:
     """A claim's verdict over networks; earlier epochs of a run count where a claim is about them alone."""
-    estimate, remark = claim.compute(networks, resamples, seed)
-    beside = claim.compute_beside(networks, resamples, seed)[0] if claim.compute_beside else None
-    if remark.startswith(NOT_ENOUGH):
-        return Judged(claim, estimate, beside, NOT_ENOUGH, remark.removeprefix(f"{NOT_ENOUGH}: "))
+    found = claim.compute(networks, resamples, seed)
+    beside = claim.compute_beside(networks, resamples, seed).estimate if claim.compute_beside else None
+    interval = found.estimate.ci95
+    if not found.enough or interval is None:
+        return Judged(claim, found.estimate, beside, NOT_ENOUGH, found.remark or claim.needs)
+    low, high = sorted(claim.sign * (end - claim.bound) for end in interval)
     verdict, why = NOT_SUPPORTED, f"the interval is not {claim.side} as a whole"
-    if estimate.value is None or estimate.ci95 is None:
-        return Judged(claim, estimate, beside, NOT_ENOUGH, claim.needs)
-    low, high = (claim.sign * (end - claim.bound) for end in estimate.ci95)
-    if min(low, high) > 0:
+    if low > 0:
         verdict, why = SUPPORTED, f"the whole interval is {claim.side}"
-    elif max(low, high) < 0:
+    elif high < 0:
         why = "the whole interval lies on the other side"
-    return Judged(claim, estimate, beside, verdict, f"{why}; {remark}" if remark else why)
+    return Judged(claim, found.estimate, beside, verdict, "; ".join(filter(None, (why, found.remark))))
 
 
 def families(networks: Iterable[Network], x: str, y: str) -> list[list[Network]]:
@@ -130,41 +138,42 @@ def _values(networks: Iterable[Network], key: str) -> np.ndarray:
 
 
 def _correlation(x: str, y: str) -> Statistic:
-    def compute(networks: Sequence[Network], resamples: int, seed: int) -> tuple[Estimate, str]:
+    def compute(networks: Sequence[Network], resamples: int, seed: int) -> Found:
         found = families(networks, x, y)
         estimate = correlate(networks, x, y, resamples, seed)
         if not found:
-            return estimate, _lacking(x, y)
+            return Found(estimate, False, _lacking(x, y))
         if estimate.value is None and sum(map(len, _correlated(found))) >= MIN_CORRELATED:
-            return estimate, f"{NOT_ENOUGH}: {VALUES[x]} or {VALUES[y]} is the same in all networks of a family"
+            return Found(estimate, False, f"{VALUES[x]} or {VALUES[y]} is the same in all networks of a family")
         if estimate.value is None or estimate.n < MIN_CORRELATED:
             largest = found[0]
-            return estimate, (
-                f"{NOT_ENOUGH}: {len(largest)} networks of {_trainings(largest)} trainings that differ in the "
-                f"regularizer alone; at least {MIN_CORRELATED} networks of {MIN_TRAININGS} trainings are needed"
+            return Found(
+                estimate,
+                False,
+                f"{len(largest)} networks of {_trainings(largest)} trainings that differ in the regularizer alone; at "
+                f"least {MIN_CORRELATED} networks of {MIN_TRAININGS} trainings are needed",
             )
         remarks = []
         if any(network.training.arguments is None for family in _correlated(found) for network in family):
             remarks.append("not all reports tell how their networks were trained, which may differ in more")
         if estimate.dropped:
             remarks.append(f"{estimate.dropped} resamples without variation left out")
-        return estimate, "; ".join(remarks)
+        return Found(estimate, remark="; ".join(remarks))
 
     return compute
 
 
 def _lacking(*keys: str) -> str:
     names = " and ".join(VALUES[key] for key in dict.fromkeys(keys))
-    return f"{NOT_ENOUGH}: no networks, other than robust ones, with {names}"
+    return f"no networks, other than robust ones, with {names}"
 
 
 def _mean_of(key: str) -> Statistic:
-    def compute(networks: Sequence[Network], resamples: int, seed: int) -> tuple[Estimate, str]:
+    def compute(networks: Sequence[Network], resamples: int, seed: int) -> Found:
         values = _values(filter(_counts, networks), key)
-        if len(values) < MIN_EACH:
-            few = f"{NOT_ENOUGH}: {len(values)} networks; at least {MIN_EACH} are needed"
-            return mean(values, resamples, seed), few if len(values) else _lacking(key)
-        return mean(values, resamples, seed), ""
+        few = f"{len(values)} networks; at least {MIN_EACH} are needed" if len(values) else _lacking(key)
+        enough = len(values) >= MIN_EACH
+        return Found(mean(values, resamples, seed), enough, "" if enough else few)
 
     return compute
 
@@ -172,13 +181,13 @@ def _mean_of(key: str) -> Statistic:
 def _robust_less_standard(key: str) -> Statistic:
     """Robust less standard networks, trained alike but for that; else of the same model, with a caveat."""
 
-    def compute(networks: Sequence[Network], resamples: int, seed: int) -> tuple[Estimate, str]:
+    def compute(networks: Sequence[Network], resamples: int, seed: int) -> Found:
         known = [n for n in networks if not n.training.earlier and n.value(key) is not None]
         caveat = ""
         strata = _sides(known, lambda n: n.training.but_for_robustness)
         if not _enough(strata):
             # Networks with a regularizer of their own on top would say something else.
-            loose = [n for n in known if n.training.alpha in (None, 0.0)]
+            loose = [n for n in known if n.training.arguments is None or n.training.alpha == 0]
             strata = _sides(loose, lambda n: "|".join(n.measured.layers))
             caveat = (
                 "robust and standard networks have the same layers, but are not known to be trained alike otherwise"
@@ -187,11 +196,11 @@ def _robust_less_standard(key: str) -> Statistic:
         estimate = difference(pairs, resamples, seed)
         if not _enough(strata):
             robust, standard = (sum(len(sides[side]) for sides in strata) for side in (0, 1))
-            return estimate, (
-                f"{NOT_ENOUGH}: {robust} robust and {standard} standard networks that can be compared; at least "
-                f"{MIN_EACH} of each are needed"
+            caveat = (
+                f"{robust} robust and {standard} standard networks that can be compared; at least {MIN_EACH} of each "
+                "are needed"
             )
-        return estimate, caveat
+        return Found(estimate, _enough(strata), caveat)
 
     return compute
 
@@ -210,7 +219,7 @@ def _enough(strata: Sequence[tuple[list[Network], ...]]) -> bool:
     return all(sum(len(sides[side]) for sides in strata) >= MIN_EACH for side in (0, 1))
 
 
-def _deeper_change(networks: Sequence[Network], resamples: int, seed: int) -> tuple[Estimate, str]:
+def _deeper_change(networks: Sequence[Network], resamples: int, seed: int) -> Found:
     """Over robust runs of several epochs: how much more clean x attack CKA moved in late layers than in early ones."""
     runs: dict[str, list[Network]] = {}
     for network in networks:
@@ -226,11 +235,14 @@ def _deeper_change(networks: Sequence[Network], resamples: int, seed: int) -> tu
             changes.append(float(np.mean(ends[0]) - np.mean(ends[1])))
     estimate = mean(np.array(changes), resamples, seed)
     if len(changes) < MIN_EACH:
-        return estimate, (
-            f"{NOT_ENOUGH}: {len(changes)} robust runs with two or more epochs among the reports and --measure cka; at "
-            f"least {MIN_EACH} are needed"
+        lacking = (
+            f"{len(changes)} robust runs with two or more epochs among the reports and --measure cka; at least "
+            f"{MIN_EACH} are needed"
         )
-    return estimate, "a stand-in: training images, on which overfitting shows first, are not in the reports"
+        return Found(estimate, False, lacking)
+    return Found(
+        estimate, remark="a stand-in: training images, on which overfitting shows first, are not in the reports"
+    )
 
 
 _SAME = "standard networks trained alike but for the seed and the regularizer"

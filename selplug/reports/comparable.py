@@ -16,7 +16,7 @@ from typing import Any
 from .report import Report
 from .style import listing, printable
 
-_NOTED = ("amp", "channels_last", "batch_size", "device", "gradient_probes")
+_NOTED = ("amp", "channels_last", "batch_size", "device", "gradient_probes", "gradient_conditions")
 _VERSIONS = ("selplug", "torch", "timm", "torchattacks", "numpy", "python", "device")
 
 
