@@ -13,17 +13,19 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .api import audit
+    from .compare_api import compare
     from .core.errors import SelplugError
     from .core.types import Perturbation, Subject
     from .reports.reading import read
     from .reports.report import Report
     from .similarity_api import similarity
 
-__all__ = ["Perturbation", "Report", "SelplugError", "Subject", "__version__", "audit", "read", "similarity"]
+__all__ = ["Perturbation", "Report", "SelplugError", "Subject", "__version__", "audit", "compare", "read", "similarity"]
 
 # Loaded on first use: `selplug --help` has no need for torch.
 _HOMES = {
     "audit": ".api",
+    "compare": ".compare_api",
     "Perturbation": ".core.types",
     "Report": ".reports.report",
     "SelplugError": ".core.errors",

@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn, ParamSpec, TypeVar
 import typer
 
 from . import __version__, registry
+from .compare_cli import compare
 from .core.errors import SelplugError
 from .explain_cli import explain, with_shared_flags
 from .similarity_cli import similarity
@@ -291,6 +292,7 @@ def audit(
 
 app.command(no_args_is_help=True)(_clear_errors(with_shared_flags(audit, explain)))
 app.command(no_args_is_help=True)(_clear_errors(with_shared_flags(audit, similarity, without=("checkpoint",))))
+app.command(no_args_is_help=True)(_clear_errors(compare))
 
 
 @app.command()

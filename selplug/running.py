@@ -28,7 +28,7 @@ class Environment:
 
     def __call__(self, place: torch.device) -> dict[str, Any]:
         return {
-            **_versions(),
+            **versions(),
             "device": torch.cuda.get_device_name(place) if place.type == "cuda" else platform.machine() or "cpu",
             "threads": torch.get_num_threads(),
             "started": self._started.isoformat(timespec="seconds"),
@@ -98,7 +98,8 @@ def progress_bar(show: bool, unit: str = "samples") -> Iterator[Progress | None]
         yield on_progress
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of selplug, Python, the platform and the host libraries that are installed."""
     versions = {"selplug": __version__, "python": platform.python_version(), "platform": platform.platform()}
     for host in _HOSTS:
         try:

@@ -315,3 +315,25 @@ def procrustes_distance(x: np.ndarray, y: np.ndarray) -> float:
     x, y = (np.pad(r / np.linalg.norm(r), ((0, 0), (0, units - r.shape[1]))) for r in (x, y))
     u, _, v = np.linalg.svd(x.T @ y)
     return float(np.sum((x @ (u @ v) - y) ** 2))
+
+
+def mean_ranks(values: np.ndarray) -> list[float]:
+    """From 1; the places of equal values, averaged."""
+    order = sorted(values)
+    return [float(np.mean([place for place, other in enumerate(order, 1) if other == value])) for value in values]
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Pearson's correlation of the mean ranks."""
+    a, b = mean_ranks(x), mean_ranks(y)
+    middle = (len(a) + 1) / 2
+    top = sum((p - middle) * (q - middle) for p, q in zip(a, b, strict=True))
+    return top / math.sqrt(sum((p - middle) ** 2 for p in a) * sum((q - middle) ** 2 for q in b))
+
+
+def isotonic(values: np.ndarray) -> np.ndarray:
+    """The rising sequence nearest to values, by the min-max formula: max over starts of min over stops of means."""
+    n = len(values)
+    return np.array(
+        [max(min(float(np.mean(values[j : k + 1])) for k in range(i, n)) for j in range(i + 1)) for i in range(n)]
+    )

@@ -171,6 +171,7 @@ def test_specs_in_running_text_resolve():
         ("## selplug audit", "audit"),
         ("## selplug explain", "explain"),
         ("## selplug similarity", "similarity"),
+        ("## selplug compare", "compare"),
         ("## selplug demo", "demo"),
     ],
 )

@@ -23,6 +23,7 @@ from sklearn.datasets import load_digits
 
 from selplug import registry
 from selplug.api import MEASURES, audit_subject
+from selplug.compare_api import compare
 from selplug.reports import check_writable
 from selplug.reports.report import Report
 
@@ -41,7 +42,7 @@ TEST_SHARE = 4  # every fourth image
 
 
 def run(output: Path, seed: int = 0) -> list[Report]:
-    """Trains at each alpha, audits, prints the comparison, and writes data, runs and reports below ``output``."""
+    """Trains at each alpha, audits, prints the comparison, and writes data, runs and pages below ``output``."""
     check_writable(output)
     console = Console()
     counts = _write_digits(output / "digits")
@@ -65,8 +66,10 @@ def run(output: Path, seed: int = 0) -> list[Report]:
         "One network each: selectivity follows alpha in every run, but accuracy under attack moves by tens of points "
         "between runs of one alpha; a claim needs several seeds."
     )
-    for alpha in ALPHAS:
-        console.print(f"report: {output / f'alpha{_signed(alpha)}' / 'report.html'}", highlight=False, soft_wrap=True)
+    names = [f"alpha{_signed(alpha)}" for alpha in ALPHAS]
+    compare({name: output / name for name in names}).save(output / "comparison")
+    for page in (*(f"{name}/report.html" for name in names), "comparison/compare.html"):
+        console.print(f"report: {output / page}", highlight=False, soft_wrap=True)
     return reports
 
 

@@ -1,0 +1,72 @@
+"""The command ``selplug compare``. Heavy imports wait until it runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    context: typer.Context,
+    reports: Annotated[
+        list[str],
+        typer.Argument(metavar="[LABEL=]REPORT...", help="Folders of audits or report.json files; two or more."),
+    ],
+    robust: Annotated[
+        list[str] | None,
+        typer.Option(help="Glob over names or labels of robust networks, if reports do not tell; repeatable."),
+    ] = None,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="Leave out, and name, reports that do not fit, instead of stopping.")
+    ] = False,
+    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of every interval.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
+    output: Annotated[Path, typer.Option(help="Folder for compare.html and its files.")] = Path("selplug-comparison"),
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Also write the JSON here; - for standard output.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No tables.")] = False,
+) -> None:
+    """Compare audited networks: groups of seeds, linking plots, and the claims of the papers, on one page.
+
+    The training runs behind the reports say which networks differ in the seed alone. A LABEL names a network, and given
+    to several a group of seeds.
+    """
+    from .compare_api import compare_labelled
+    from .reports import check_writable
+    from .reports.comparison import PAGE
+    from .reports.comparison_tables import print_comparison
+
+    check_writable(output)
+    pairs = [_labelled(report) for report in reports]
+    comparison = compare_labelled(
+        pairs,
+        robust=robust or [],
+        leave_out=leave_out,
+        resamples=resamples,
+        seed=seed,
+        settings={"command": context.obj},
+    )
+    comparison.save(output)
+    if json_file is not None:
+        text = json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n"
+        if json_file == "-":
+            typer.echo(text, nl=False)
+        else:
+            Path(json_file).write_text(text, encoding="utf-8")
+    if not quiet:
+        from rich.console import Console
+
+        # With --json - the standard output is for programs.
+        console = Console(stderr=json_file == "-")
+        print_comparison(comparison, console)
+        console.print(f"page: {output / PAGE}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _labelled(report: str) -> tuple[str, str]:
+    """``LABEL=REPORT`` -> (label, report); a path that is there may hold a ``=`` of its own."""
+    label, equals, path = report.partition("=")
+    return (label, path) if equals and not Path(report).exists() else ("", report)
