@@ -55,7 +55,7 @@ def overview_plots(report: Report) -> list[Plot]:
     def draw(place: str, show: str) -> Figure:
         return overviews.overview(report, found[int(place)], change=show == "change")
 
-    return [_chosen("overview", "Every layer under every condition", text, menus, draw, digits=4)]
+    return [_chosen("overview", "Every layer under every condition", text, menus, draw, digits=3)]
 
 
 def accuracy_plots(report: Report) -> list[Plot]:
@@ -128,7 +128,7 @@ def spectrum_plots(report: Report) -> list[Plot]:
             "Points: eigenvalues of the covariance by rank, both axes logarithmic. Lines: the fitted power laws.",
             [_layer_menu(report), Menu("Of", tuple(kinds))],
             lambda layer, kind: unit_figures.spectrum(report, _name(report, layer), kind == "difference", points),
-            digits=4,
+            digits=3,
         )
     ]
 
@@ -192,7 +192,7 @@ def unit_plots(report: Report) -> list[Plot]:
             "Every unit of the layer, sorted from the largest value to the smallest.",
             menus,
             lambda layer, value: unit_figures.units(report, _name(report, layer), value, points),
-            digits=4,
+            digits=3,
         )
     ]
 
@@ -264,7 +264,7 @@ def _layer_menu(report: Report) -> Menu:
 def _points(report: Report) -> int:
     """Points per line of the plots that exist once per layer: as many as keep the page small."""
     lines = len(report.result.layers) * len(report.result.conditions)
-    return max(20, min(unit_figures.POINTS, 360_000 // max(1, lines)))
+    return max(16, min(unit_figures.POINTS, 288_000 // max(1, lines)))
 
 
 def _name(report: Report, place: str) -> str:

@@ -303,6 +303,7 @@ def _over_depth(report: Report, name: str, read: Read, missing: str, read_error:
     layers = report.result.layers
     both = any(name in sections for layer in layers for sections in layer.differences.values())
     ticks = depth_ticks(report)
+    facts = [(label(layer.name), label(layer.kind), layer.units) for layer in layers]
     data: list[Figure] = []
     gaps: dict[str, list[str]] = {}
     for kind, axis in (("conditions", "y"), ("differences", "y2"))[: 1 + both]:
@@ -325,8 +326,7 @@ def _over_depth(report: Report, name: str, read: Read, missing: str, read_error:
                 "connectgaps": False,
                 "showlegend": kind == "conditions",
                 "customdata": [
-                    [label(layer.name), label(layer.kind), layer.units, _dead(layer, kind, condition.name)]
-                    for layer in layers
+                    [*known, _dead(layer, kind, condition.name)] for known, layer in zip(facts, layers, strict=True)
                 ],
                 "hovertemplate": "<b>%{customdata[0]}</b><br>%{meta[0]}: <b>%{y:.4~g}</b><br>%{customdata[1]}, "
                 "%{customdata[2]} units, %{customdata[3]} dead<extra></extra>",

@@ -13,9 +13,7 @@ from .style import label, number, printable, short_names
 #: Measures in the order of the menu; of each those keys that say most.
 _FIRST = {
     "selectivity": {"mean": "class selectivity"},
-    "dimensionality": {
-        key: DIMENSIONS[key] for key in ("participation_ratio_corrected", "participation_ratio", "components_95")
-    },
+    "dimensionality": {key: DIMENSIONS[key] for key in ("participation_ratio_corrected", "components_95")},
     "spectrum": {"exponent": "exponent of the eigenspectrum"},
     "gradients": {"mean": f"input gradient, {GRADIENTS['mean']}"},
     "cka": {"debiased": "CKA with clean responses, debiased"},
@@ -85,7 +83,7 @@ def overview(report: Report, value: Value | None = None, change: bool = False) -
         "xgap": 1 if len(rows[0]) <= 60 else 0,
         "ygap": 1,
         "colorbar": {"title": {"text": title, "side": "right"}, "thickness": 14, "outlinewidth": 0},
-        "hovertemplate": "<b>%{y}</b><br>%{x}<br>%{meta[0]}: <b>%{z:.4~g}</b><extra></extra>",
+        "hovertemplate": "<b>%{y}</b><br>%{x}<br>%{meta[0]}: <b>%{z:.3~g}</b><extra></extra>",
     }
     if changed:
         largest = max((abs(cell) for row in rows for cell in row if cell is not None), default=0) or 1

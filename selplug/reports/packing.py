@@ -7,19 +7,20 @@ import json
 import zlib
 from typing import Any
 
-#: Bytes of JSON up to which a plot stays readable text.
+#: Bytes of JSON up to which a plot stays readable text, and the significant digits of those beyond it.
 PLAIN = 60_000
+DIGITS = 4
 
 
 def stored(data: dict[str, Any], digits: int = 6) -> dict[str, Any]:
     """What :func:`selplug.reports.choices.packed` made, as the page's script reads it.
 
     Where it is large, the base and every choice become text of their own, :func:`squeezed`, so that a page opens
-    without reading what nobody has asked for yet.
+    without reading what nobody has asked for yet; no float keeps more than :data:`DIGITS` digits then.
     """
-    data = rounded(data, digits)
-    if len(_json(data)) <= PLAIN:
-        return data
+    if len(_json(data["base"])) * len(data["choices"]) <= PLAIN:
+        return rounded(data, digits)
+    data = rounded(data, min(digits, DIGITS))
     return {"base": squeezed(data["base"]), "choices": {key: squeezed(value) for key, value in data["choices"].items()}}
 
 
@@ -36,13 +37,18 @@ def script_json(value: Any) -> str:
 
 def rounded(value: Any, digits: int = 6) -> Any:
     """Every float in nested dicts and lists to so many significant digits."""
-    if isinstance(value, float):
-        return float(f"{value:.{digits}g}")
-    if isinstance(value, dict):
-        return {key: rounded(item, digits) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [rounded(item, digits) for item in value]
-    return value
+    spec = f".{digits}g"
+
+    def shorter(item: Any) -> Any:
+        if isinstance(item, float):
+            return float(format(item, spec))
+        if isinstance(item, dict):
+            return {key: shorter(each) for key, each in item.items()}
+        if isinstance(item, (list, tuple)):
+            return [shorter(each) for each in item]
+        return item
+
+    return shorter(value)
 
 
 def _json(value: Any) -> str:

@@ -52,8 +52,9 @@ def spectrum(report: Report, layer: str, difference: bool = False, points: int =
             "marker": {"symbol": symbol(place), "size": 5, "color": color(place)},
             "name": f"{base['name']}: {fit.text['exponent']}",
             "showlegend": values is not None,
-            "hovertemplate": f"<b>%{{meta[0]}}</b><br>rank %{{x}}: %{{y:.4g}}<br>exponent {fit.text['exponent']}, "
-            f"R² {fit.text['r2']}<br>ranks {fit.text['ranks']}<extra></extra>",
+            "meta": [*base["meta"], *fit.text.values()],
+            "hovertemplate": "<b>%{meta[0]}</b><br>rank %{x}: %{y:.3g}<br>exponent %{meta[1]}, R² %{meta[2]}"
+            "<br>ranks %{meta[3]}<extra></extra>",
         }
         line = {**base, "mode": "lines", "line": {"color": color(place), "width": 1.5}, "showlegend": False}
         x, y = fit.line()

@@ -29,9 +29,8 @@ function button(parent, text, action) {
 }
 
 // Only for plots whose traces belong to conditions; one condition leaves nothing to choose.
-async function legend(id) {
-  const base = await unpack(id, plots[id].base);
-  if (!base.data.some((trace) => trace.legendgroup !== undefined) || conditions.length < 2) return;
+function legend(id, data) {
+  if (!data.some((trace) => trace.legendgroup !== undefined) || conditions.length < 2) return;
   const parent = part(".legend", id);
   const wanted = listed.join(" ");
   if (parent.dataset.listed !== wanted) {
@@ -64,7 +63,7 @@ function select(places, relist = true) {
     if (inView.has(id)) paint(id);
     else waiting.add(id);
   }
-  redraw([...waiting]);
+  redraw([]);
 }
 
 function goTo(layer) {
@@ -118,8 +117,7 @@ function settle() {
   for (const row of all(".gallery tr")) {
     [...row.cells].forEach((cell, i) => (cell.hidden = i > 0 && Boolean(sample) && String(i) !== sample));
   }
-  Object.keys(plots).forEach(legend);
-  layerValues();
+  if (one("#layer-values")) waiting.add(VALUES);
   remember();
 }
 

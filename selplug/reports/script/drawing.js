@@ -11,7 +11,8 @@ const config = {
 };
 const unpacked = new Map();
 const drawn = new Map(); // id -> the figure drawn last, with all conditions
-const waiting = new Set(Object.keys(plots));
+const VALUES = "layer-values"; // the table of one layer waits its turn like a plot
+const waiting = new Set([...Object.keys(plots), ...(document.getElementById(VALUES) ? [VALUES] : [])]);
 const inView = new Set();
 
 // Large figures are stored deflated, as base64.
@@ -80,12 +81,17 @@ function paint(id) {
   const first = !canvas.data;
   Plotly.react(canvas, shown, themed(layout, shown.length), config);
   if (first) canvas.on("plotly_click", ({points}) => pick(layout.meta.pick, points[0]));
+  legend(id, data);
   facts(id, layout.meta);
   if (part(".numbers", id).open) numbers(id);
 }
 
 async function draw(id) {
   waiting.delete(id);
+  if (id === VALUES) {
+    await layerValues();
+    return;
+  }
   try {
     drawn.set(id, await figure(id, choiceOf(id)));
     paint(id);
@@ -134,6 +140,7 @@ const watcher = new IntersectionObserver(
 // While a condition's button has the pointer or the focus, its lines stand out from the others.
 function emphasize(place) {
   for (const id of inView) {
+    if (!drawn.has(id)) continue;
     const canvas = part(".canvas", id);
     const groups = canvas.data?.map((trace) => trace.legendgroup) || [];
     if (!groups.some((group) => group !== undefined)) continue;

@@ -3,7 +3,7 @@ recall();
 wire();
 settle();
 document.documentElement.dataset.waiting = waiting.size;
-all(".canvas").forEach((canvas) => watcher.observe(canvas));
+all(".canvas, #layer-values").forEach((canvas) => watcher.observe(canvas));
 window.addEventListener("hashchange", () => {
   if (location.hash.includes("?")) {
     recall();

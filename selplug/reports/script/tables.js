@@ -78,12 +78,7 @@ function numbers(id) {
 }
 
 // All that was measured of the layer chosen: a row per value, a column per condition.
-let newest = 0;
 async function layerValues() {
-  const parent = one("#layer-values");
-  if (!parent) return;
-  newest += 1;
-  const turn = newest;
   const rows = [];
   const places = [...chosen.shown].sort((a, b) => a - b);
   for (const id of Object.keys(plots)) {
@@ -93,7 +88,6 @@ async function layerValues() {
       const choice = first ? [option.value, ...others.map((menu) => menu.value)].join("|") : "";
       if (first?.dataset.shared) continue;
       const {data, layout} = await figure(id, choice);
-      if (turn !== newest) return;
       if (layout.meta.pick?.x !== "layer") continue;
       const title = plots[id].title.replace(" over depth", "") + (option.text ? `: ${option.text}` : "");
       for (const [suffix, fits] of [
@@ -110,7 +104,7 @@ async function layerValues() {
     }
   }
   one("#layer-name").textContent = layers.length ? `: ${layerPicker.selectedOptions[0].text}` : "";
-  fill(parent, "All values of the layer", ["value", ...places.map((place) => conditions[place].name)], rows);
+  fill(one("#layer-values"), "All values of the layer", ["value", ...places.map((place) => conditions[place].name)], rows);
 }
 
 // Heads become buttons: up, down, and as it was.
