@@ -321,8 +321,8 @@ def _over_depth(report: Report, name: str, read: Read, missing: str, read_error:
                 "y": values,
                 "yaxis": axis,
                 "mode": "lines+markers",
-                "line": {"color": color(place), "width": 2},
-                "marker": {"symbol": symbol(place), "size": 6},
+                "line": {"color": color(place), "width": 2 if len(ticks) <= 60 else 1.25},
+                "marker": {"symbol": symbol(place), "size": 6 if len(ticks) <= 60 else 3},
                 "connectgaps": False,
                 "showlegend": kind == "conditions",
                 "customdata": [
@@ -336,8 +336,7 @@ def _over_depth(report: Report, name: str, read: Read, missing: str, read_error:
                 trace["error_y"] = {"type": "data", "array": errors, "thickness": 1, "width": 3}
             data.append(trace)
     layout = base_layout("", height=620 if both else 400)
-    layout["xaxis"] = {"type": "category", "title": {"text": "layer, input to output"}, "automargin": True}
-    layout["xaxis"] |= {"categoryorder": "array", "categoryarray": ticks, "tickfont": {"size": 10}}
+    layout["xaxis"] = depth_axis(ticks)
     layout["yaxis"] = {"automargin": True}
     layout["meta"]["pick"] = {"x": "layer"}
     if both:
@@ -358,8 +357,15 @@ def _dead(layer: LayerResult, kind: str, condition: str) -> str:
 
 def depth_ticks(report: Report) -> list[str]:
     """A name for every layer on the x axis: its place and its name, shortened; all different."""
-    names = short_names([layer.name for layer in report.result.layers], 20, tail=0.65)
+    names = [shorten(printable(layer.name), 20, tail=0.65) for layer in report.result.layers]
     return [f"{place} · {label(name)}" for place, name in enumerate(names, 1)]
+
+
+def depth_axis(ticks: list[str]) -> Figure:
+    """The x axis of a figure over :func:`depth_ticks`; more than 40 names would cover each other."""
+    axis = {"type": "category", "title": {"text": "layer, input to output"}, "automargin": True}
+    axis |= {"categoryorder": "array", "categoryarray": ticks, "tickfont": {"size": 10}}
+    return axis if len(ticks) <= 40 else axis | {"tickmode": "array", "tickvals": ticks[:: -(-len(ticks) // 40)]}
 
 
 def _values(report: Report, kind: str, condition: str, read: Read) -> list[float | None]:

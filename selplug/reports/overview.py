@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..core.errors import InputError
-from .figures import DIMENSIONS, GRADIENTS, Figure, base_layout, depth_ticks, section_names, section_values
+from .figures import DIMENSIONS, GRADIENTS, Figure, base_layout, depth_axis, depth_ticks, section_names, section_values
 from .report import Report
 from .similarity_figures import COLORS
 from .style import label, number, printable, short_names
@@ -90,9 +90,8 @@ def overview(report: Report, value: Value | None = None, change: bool = False) -
         cells |= {"colorscale": "RdBu", "zmin": -largest, "zmax": largest}
     else:
         cells |= {"colorscale": COLORS}
-    layout = base_layout(title, height=150 + len(rows) * (14 if len(rows) > 24 else 24))
-    layout["xaxis"] = {"type": "category", "title": {"text": "layer, input to output"}, "automargin": True}
-    layout["xaxis"] |= {"showgrid": False, "tickfont": {"size": 10}}
+    layout = base_layout(title, height=150 + len(rows) * (12 if len(rows) > 24 else 24))
+    layout["xaxis"] = depth_axis(depth_ticks(report)) | {"showgrid": False}
     layout["yaxis"] = {"type": "category", "autorange": "reversed", "automargin": True, "showgrid": False}
     layout["yaxis"] |= {"tickfont": {"size": 10 if len(rows) > 24 else 11}, "dtick": 1}
     layout["meta"]["pick"] = {"x": "layer", "y": "condition"}

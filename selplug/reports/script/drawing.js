@@ -79,6 +79,7 @@ function paint(id) {
   }
   part(".note", id).textContent = layout.meta.note;
   const first = !canvas.data;
+  canvas.style.minHeight = ""; // which kept the place
   Plotly.react(canvas, shown, themed(layout, shown.length), config);
   if (first) canvas.on("plotly_click", ({points}) => pick(layout.meta.pick, points[0]));
   legend(id, data);
@@ -102,7 +103,11 @@ async function draw(id) {
 }
 
 const idle = () =>
-  new Promise((resolve) => (window.requestIdleCallback ? requestIdleCallback(resolve) : setTimeout(resolve, 30)));
+  new Promise((resolve) => {
+    // Not every browser has it, and a still page may wait for it for ever.
+    if (window.requestIdleCallback) requestIdleCallback(resolve, {timeout: 100});
+    else setTimeout(resolve, 30);
+  });
 
 let working = false;
 async function work() {

@@ -67,5 +67,5 @@ function recall() {
     menu.value = query.get(menu.id) ?? menu.options[0].value;
     if (menu.selectedIndex < 0) menu.selectedIndex = 0;
   }
-  if (text && section) document.getElementById(section)?.scrollIntoView();
+  if (text && section) document.getElementById(section)?.scrollIntoView({behavior: "instant"});
 }
