@@ -18,6 +18,7 @@ from . import __version__, registry
 from .core.errors import SelplugError
 from .explain_cli import explain, with_shared_flags
 from .similarity_cli import similarity
+from .view_cli import view
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -273,6 +274,7 @@ def audit(
 
 app.command(no_args_is_help=True)(_clear_errors(with_shared_flags(audit, explain)))
 app.command(no_args_is_help=True)(_clear_errors(with_shared_flags(audit, similarity, without=("checkpoint",))))
+app.command(no_args_is_help=True)(_clear_errors(view))
 
 
 @app.command()

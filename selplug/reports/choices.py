@@ -21,7 +21,7 @@ OWN_SECTIONS = ("selectivity", "dimensionality", "spectrum", "gradients", "cka",
 class Menu:
     """``options``: ``(value, text)``; texts are printable but not escaped for HTML.
 
-    ``shared`` names the picker of the page that answers for all plots at once, such as "layer"; empty: a menu of its own.
+    ``shared`` names the picker of the page that answers for all plots at once, such as "layer"; empty: its own menu.
     """
 
     label: str
@@ -50,7 +50,9 @@ def overview_plots(report: Report) -> list[Plot]:
         Menu("Value", tuple((str(place), value.title) for place, value in enumerate(found))),
         Menu("Show", (("value", "the value"), ("change", "its change from clean images"))),
     ]
-    text = "A row per condition, a column per layer from input to output. Click a cell to choose its layer and condition."
+    text = (
+        "A row per condition, a column per layer from input to output. Click a cell to choose its layer and condition."
+    )
 
     def draw(place: str, show: str) -> Figure:
         return overviews.overview(report, found[int(place)], change=show == "change")
@@ -239,7 +241,9 @@ def _difference(old: Figure, new: Figure) -> Figure:
     return changed | {key: None for key in old if key not in new}
 
 
-def _chosen(id: str, title: str, describe: str, menus: list[Menu], draw: Callable[..., Figure], digits: int = 6) -> Plot:  # noqa: A002
+def _chosen(
+    id: str, title: str, describe: str, menus: list[Menu], draw: Callable[..., Figure], digits: int = 6
+) -> Plot:  # noqa: A002
     combinations = itertools.product(*([value for value, _ in menu.options] for menu in menus))
     # A menu with one entry asks nothing.
     asked = tuple(menu for menu in menus if len(menu.options) > 1)

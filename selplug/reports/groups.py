@@ -48,7 +48,11 @@ def presets(report: Report) -> list[Group]:
     if len(every) <= FEW:
         found = [Group("all", every)]
     else:
-        name = f"the lowest accuracy of each group, at most {FEW - 1}" if len(lowest) >= FEW else "the lowest of each group"
+        name = (
+            f"the lowest accuracy of each group, at most {FEW - 1}"
+            if len(lowest) >= FEW
+            else "the lowest of each group"
+        )
         found = [Group(name, (0, *sorted(lowest[: FEW - 1]))), Group("all", every)]
     found.append(Group("clean images alone", every[:1]))
     kinds = [kind for kind, _ in _families(report)]

@@ -35,13 +35,14 @@ def values(report: Report) -> list[Value]:
     """What the map can show of this report: the leading numbers of our own measures, and all of others."""
     found = []
     for section in [*_FIRST, *(name for name in section_names(report) if name not in _FIRST)]:
-        names = _FIRST.get(section)
-        for key in section_values(report, section):
-            if names is None or key in names:
-                title = names[key] if names else f"{printable(section)}, {printable(key)}"
-                found.append(Value(title, section, key))
-                if any(key in s.get(section, {}) for layer in report.result.layers for s in layer.differences.values()):
-                    found.append(Value(f"{title}, of the difference perturbed − clean", section, key, True))
+        measured = section_values(report, section)
+        names = _FIRST.get(section) or {key: f"{printable(section)}, {printable(key)}" for key in measured}
+        for key, title in names.items():
+            if key not in measured:
+                continue
+            found.append(Value(title, section, key))
+            if any(key in s.get(section, {}) for layer in report.result.layers for s in layer.differences.values()):
+                found.append(Value(f"{title}, of the difference perturbed − clean", section, key, True))
     return found
 
 
@@ -61,7 +62,10 @@ def overview(report: Report, value: Value | None = None, change: bool = False) -
     names = [condition.name for condition in report.result.conditions]
     kind = "differences" if value.difference else "conditions"
     rows = [
-        [number(getattr(layer, kind).get(name, {}).get(value.section, {}).get(value.key)) for layer in report.result.layers]
+        [
+            number(getattr(layer, kind).get(name, {}).get(value.section, {}).get(value.key))
+            for layer in report.result.layers
+        ]
         for name in names
     ]
     # CKA with clean responses is a comparison with clean already.

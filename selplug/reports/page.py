@@ -98,7 +98,7 @@ def interactive(plots: Iterable[Plot], conditions: Sequence[Mapping[str, str]] =
     from plotly.offline import get_plotlyjs
 
     # A browser reads \r\n as \n, and the hash below is taken over what it reads.
-    own = "(() => {\n\"use strict\";\n" + "".join(resource(f"script/{name}.js") for name in SCRIPTS) + "})();\n"
+    own = '(() => {\n"use strict";\n' + "".join(resource(f"script/{name}.js") for name in SCRIPTS) + "})();\n"
     scripts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in (get_plotlyjs(), own)]
     return {
         "style": resource("report.css"),
@@ -202,7 +202,9 @@ def _sections(report: Report) -> list[Section]:
             choices.dimensionality_plots(report),
             absent.format("dimensionality"),
         ),
-        Section("spectra", "Eigenspectra", "def-spectrum", choices.exponent_plots(report), absent.format("dimensionality")),
+        Section(
+            "spectra", "Eigenspectra", "def-spectrum", choices.exponent_plots(report), absent.format("dimensionality")
+        ),
         Section("gradients", "Input gradients", "def-gradients", choices.gradient_plots(report), ""),
         Section("similarity", "Similarity", "def-similarity", choices.similarity_plots(report), absent.format("cka")),
         Section("other", "Other measures", "", choices.other_plots(report), ""),

@@ -168,7 +168,9 @@ def test_a_view_comes_back_from_its_address(many, open_page):
     assert -10 <= box["y"] < 200
 
 
-@pytest.mark.parametrize("address", ["#?layer=none&conditions=&condition=no&preset=x", "#x?%ff&selectivity-1=q", "#nowhere"])
+@pytest.mark.parametrize(
+    "address", ["#?layer=none&conditions=&condition=no&preset=x", "#x?%ff&selectivity-1=q", "#nowhere"]
+)
 def test_an_address_of_another_report_does_no_harm(open_page, address):
     opened = open_page(PAGES.setdefault("few", render(FEW)), address)
     assert opened.layer() == "0"
