@@ -19,6 +19,7 @@ from .compare_cli import compare
 from .core.errors import SelplugError
 from .explain_cli import explain, with_shared_flags
 from .similarity_cli import similarity
+from .view_cli import view
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -293,6 +294,7 @@ def audit(
 app.command(no_args_is_help=True)(_clear_errors(with_shared_flags(audit, explain)))
 app.command(no_args_is_help=True)(_clear_errors(with_shared_flags(audit, similarity, without=("checkpoint",))))
 app.command(no_args_is_help=True)(_clear_errors(compare))
+app.command(no_args_is_help=True)(_clear_errors(view))
 
 
 @app.command()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import figures, unit_figures
+from . import overview as overviews
 from .figures import DIMENSIONS, GRADIENTS, SELECTIVITIES, Figure, section_names, section_values
 from .report import Report
 from .similarity_figures import heat_map
@@ -18,21 +19,45 @@ OWN_SECTIONS = ("selectivity", "dimensionality", "spectrum", "gradients", "cka",
 
 @dataclass(frozen=True)
 class Menu:
-    """``options``: ``(value, text)``; texts are printable but not escaped for HTML."""
+    """``options``: ``(value, text)``; texts are printable but not escaped for HTML.
+
+    ``shared`` names the picker of the page that answers for all plots at once, such as "layer"; empty: its own menu.
+    """
 
     label: str
     options: tuple[tuple[str, str], ...]
+    shared: str = ""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with its menus. ``data`` is what the page's script reads, see :func:`packed`."""
+    """A figure with its menus. ``data`` is what :func:`packed` returns, ``digits`` how many of them a page keeps."""
 
     id: str
     title: str
     describe: str
     menus: tuple[Menu, ...]
     data: dict[str, Any] = field(repr=False)
+    digits: int = 6
+
+
+def overview_plots(report: Report) -> list[Plot]:
+    """Every layer under every condition at once, if anything was measured under more than one condition."""
+    found = overviews.values(report)
+    if not found or len(report.result.conditions) < 2:
+        return []
+    menus = [
+        Menu("Value", tuple((str(place), value.title) for place, value in enumerate(found))),
+        Menu("Show", (("value", "the value"), ("change", "its change from clean images"))),
+    ]
+    text = (
+        "A row per condition, a column per layer from input to output. Click a cell to choose its layer and condition."
+    )
+
+    def draw(place: str, show: str) -> Figure:
+        return overviews.overview(report, found[int(place)], change=show == "change")
+
+    return [_chosen("overview", "Every layer under every condition", text, menus, draw, digits=3)]
 
 
 def accuracy_plots(report: Report) -> list[Plot]:
@@ -86,8 +111,7 @@ def dimensionality_plots(report: Report) -> list[Plot]:
 
 
 def spectrum_plots(report: Report) -> list[Plot]:
-    """Eigenspectra of one layer at a time, and their exponents over depth, if they were measured."""
-    plots = []
+    """Eigenspectra of one layer at a time, if they were measured."""
     kinds = [
         (value, text)
         for value, text, difference in (
@@ -96,21 +120,28 @@ def spectrum_plots(report: Report) -> list[Plot]:
         )
         if unit_figures.has_spectra(report, difference)
     ]
-    if kinds:
-        plots.append(
-            _chosen(
-                "spectrum",
-                "Eigenspectrum of a layer",
-                "Points: eigenvalues of the covariance by rank, both axes logarithmic. Lines: the fitted power laws.",
-                [_layer_menu(report), Menu("Of", tuple(kinds))],
-                lambda layer, kind: unit_figures.spectrum(report, _name(report, layer), kind == "difference"),
-            )
+    if not kinds:
+        return []
+    points = _points(report)
+    return [
+        _chosen(
+            "spectrum",
+            "Eigenspectrum",
+            "Points: eigenvalues of the covariance by rank, both axes logarithmic. Lines: the fitted power laws.",
+            [_layer_menu(report), Menu("Of", tuple(kinds))],
+            lambda layer, kind: unit_figures.spectrum(report, _name(report, layer), kind == "difference", points),
+            digits=3,
         )
-    if "exponent" in section_values(report, "spectrum"):
-        figure = figures.section(report, "spectrum", "exponent", "stderr")
-        text = "Bars: ± one standard error. A larger exponent: fewer directions hold the variance."
-        plots.append(_plot("exponent", "Exponent over depth", text, figure))
-    return plots
+    ]
+
+
+def exponent_plots(report: Report) -> list[Plot]:
+    """Exponents of the eigenspectra over depth, if they were fitted."""
+    if "exponent" not in section_values(report, "spectrum"):
+        return []
+    figure = figures.section(report, "spectrum", "exponent", "stderr")
+    text = "Bars: ± one standard error. A larger exponent: fewer directions hold the variance."
+    return [_plot("exponent", "Exponent over depth", text, figure)]
 
 
 def gradient_plots(report: Report) -> list[Plot]:
@@ -155,14 +186,15 @@ def unit_plots(report: Report) -> list[Plot]:
         return []
     names = {"selectivity": "class selectivity", "gradient": "mean input gradient"}
     menus = [_layer_menu(report), Menu("Value", tuple((value, names.get(value, printable(value))) for value in values))]
-    text = "Every unit of one layer, sorted from the largest value to the smallest."
+    points = _points(report)
     return [
         _chosen(
             "units",
-            "Units of a layer",
-            text,
+            "Units",
+            "Every unit of the layer, sorted from the largest value to the smallest.",
             menus,
-            lambda layer, value: unit_figures.units(report, _name(report, layer), value),
+            lambda layer, value: unit_figures.units(report, _name(report, layer), value, points),
+            digits=3,
         )
     ]
 
@@ -209,7 +241,9 @@ def _difference(old: Figure, new: Figure) -> Figure:
     return changed | {key: None for key in old if key not in new}
 
 
-def _chosen(id: str, title: str, describe: str, menus: list[Menu], draw: Callable[..., Figure]) -> Plot:  # noqa: A002
+def _chosen(
+    id: str, title: str, describe: str, menus: list[Menu], draw: Callable[..., Figure], digits: int = 6
+) -> Plot:  # noqa: A002
     combinations = itertools.product(*([value for value, _ in menu.options] for menu in menus))
     # A menu with one entry asks nothing.
     asked = tuple(menu for menu in menus if len(menu.options) > 1)
@@ -218,7 +252,7 @@ def _chosen(id: str, title: str, describe: str, menus: list[Menu], draw: Callabl
         "|".join(value for value, keep in zip(values, kept, strict=True) if keep): draw(*values)
         for values in combinations
     }
-    return Plot(id, title, describe, asked, packed(drawn))
+    return Plot(id, title, describe, asked, packed(drawn), digits)
 
 
 def _plot(id: str, title: str, describe: str, figure: Figure) -> Plot:  # noqa: A002
@@ -227,7 +261,14 @@ def _plot(id: str, title: str, describe: str, figure: Figure) -> Plot:  # noqa: 
 
 def _layer_menu(report: Report) -> Menu:
     names = [layer.name for layer in report.result.layers]
-    return Menu("Layer", tuple((str(place), f"{place + 1} · {printable(name)}") for place, name in enumerate(names)))
+    options = tuple((str(place), f"{place + 1} · {printable(name)}") for place, name in enumerate(names))
+    return Menu("Layer", options, shared="layer")
+
+
+def _points(report: Report) -> int:
+    """Points per line of the plots that exist once per layer: as many as keep the page small."""
+    lines = len(report.result.layers) * len(report.result.conditions)
+    return max(16, min(unit_figures.POINTS, 288_000 // max(1, lines)))
 
 
 def _name(report: Report, place: str) -> str:

@@ -52,36 +52,43 @@ RESPONSES, DIFFERENCE = "clean and perturbed responses", "difference, perturbed 
 def accuracy(report: Report) -> Figure:
     """Accuracy per condition with its 95 % Wilson interval, and the worst case below."""
     conditions = report.result.conditions
-    rows = [(c.name, c.accuracy, c.accuracy_ci95, c.samples, color(i)) for i, c in enumerate(conditions)]
+    rows: list[tuple[str, float, tuple[float, float], int, int | None]]
+    rows = [(c.name, c.accuracy, c.accuracy_ci95, c.samples, place) for place, c in enumerate(conditions)]
     worst = report.result.worst_case
     if worst is not None:
-        rows.append(("worst case", worst.accuracy, worst.accuracy_ci95, worst.samples, GREY))
+        rows.append(("worst case", worst.accuracy, worst.accuracy_ci95, worst.samples, None))
     names = [label(name) for name in short_names([row[0] for row in rows], 34, tail=0.25)]
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "y": names,
-        "x": [100 * row[1] for row in rows],
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [100 * (row[2][1] - row[1]) for row in rows],
-            "arrayminus": [100 * (row[1] - row[2][0]) for row in rows],
-            "thickness": 1.5,
-            "width": 5,
-            "color": GREY,
-        },
-        "marker": {"color": [row[4] for row in rows], "opacity": 0.85},
-        "customdata": [[label(row[0]), percent(row[1]), interval(row[2]), row[3]] for row in rows],
-        "hovertemplate": "<b>%{customdata[0]}</b><br>accuracy %{customdata[1]}<br>95 % interval %{customdata[2]}"
-        "<br>%{customdata[3]} samples<extra></extra>",
-        "showlegend": False,
-    }
+    bars = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": label(name),
+            **({} if place is None else {"legendgroup": str(place)}),
+            "y": [tick],
+            "x": [100 * level],
+            "error_x": {
+                "type": "data",
+                "symmetric": False,
+                "array": [100 * (ci95[1] - level)],
+                "arrayminus": [100 * (level - ci95[0])],
+                "thickness": 1.5,
+                "width": 5,
+                "color": GREY,
+            },
+            "marker": {"color": GREY if place is None else color(place), "opacity": 0.85},
+            "customdata": [[label(name), percent(level), interval(ci95), samples]],
+            "hovertemplate": "<b>%{customdata[0]}</b><br>accuracy %{customdata[1]}<br>95 % interval %{customdata[2]}"
+            "<br>%{customdata[3]} samples<extra></extra>",
+            "showlegend": False,
+        }
+        for tick, (name, level, ci95, samples, place) in zip(names, rows, strict=True)
+    ]
     layout = base_layout("Accuracy per condition", height=90 + 30 * len(rows))
+    layout["meta"]["row_height"] = 30  # for pages that leave some out
     layout["xaxis"] = {"title": {"text": "accuracy, %"}, "range": [0, 103], "tickvals": list(range(0, 101, 20))}
     layout["yaxis"] = {"type": "category", "autorange": "reversed", "automargin": True, "showgrid": False}
-    layout["bargap"] = 0.35
-    return {"data": [bars], "layout": layout}
+    layout |= {"bargap": 0.35, "barmode": "overlay"}
+    return {"data": bars, "layout": layout}
 
 
 def budgets(report: Report) -> Figure:
@@ -213,6 +220,7 @@ def selectivity(report: Report, value: str = "mean") -> Figure:
             }
         )
     figure["data"] += nulls
+    layout["meta"]["dotted"] = "null level"
     layout["meta"]["note"] = "Dotted: the null level, the same index after the labels were shuffled. " + _note(layout)
     return figure
 
@@ -295,6 +303,7 @@ def _over_depth(report: Report, name: str, read: Read, missing: str, read_error:
     layers = report.result.layers
     both = any(name in sections for layer in layers for sections in layer.differences.values())
     ticks = depth_ticks(report)
+    facts = [(label(layer.name), label(layer.kind), layer.units) for layer in layers]
     data: list[Figure] = []
     gaps: dict[str, list[str]] = {}
     for kind, axis in (("conditions", "y"), ("differences", "y2"))[: 1 + both]:
@@ -312,13 +321,12 @@ def _over_depth(report: Report, name: str, read: Read, missing: str, read_error:
                 "y": values,
                 "yaxis": axis,
                 "mode": "lines+markers",
-                "line": {"color": color(place), "width": 2},
-                "marker": {"symbol": symbol(place), "size": 6},
+                "line": {"color": color(place), "width": 2 if len(ticks) <= 60 else 1.25},
+                "marker": {"symbol": symbol(place), "size": 6 if len(ticks) <= 60 else 3},
                 "connectgaps": False,
                 "showlegend": kind == "conditions",
                 "customdata": [
-                    [label(layer.name), label(layer.kind), layer.units, _dead(layer, kind, condition.name)]
-                    for layer in layers
+                    [*known, _dead(layer, kind, condition.name)] for known, layer in zip(facts, layers, strict=True)
                 ],
                 "hovertemplate": "<b>%{customdata[0]}</b><br>%{meta[0]}: <b>%{y:.4~g}</b><br>%{customdata[1]}, "
                 "%{customdata[2]} units, %{customdata[3]} dead<extra></extra>",
@@ -328,9 +336,9 @@ def _over_depth(report: Report, name: str, read: Read, missing: str, read_error:
                 trace["error_y"] = {"type": "data", "array": errors, "thickness": 1, "width": 3}
             data.append(trace)
     layout = base_layout("", height=620 if both else 400)
-    layout["xaxis"] = {"type": "category", "title": {"text": "layer, input to output"}, "automargin": True}
-    layout["xaxis"] |= {"categoryorder": "array", "categoryarray": ticks, "tickfont": {"size": 10}}
+    layout["xaxis"] = depth_axis(ticks)
     layout["yaxis"] = {"automargin": True}
+    layout["meta"]["pick"] = {"x": "layer"}
     if both:
         layout["xaxis"]["anchor"] = "y2"
         layout["yaxis"]["domain"] = [0.56, 1]
@@ -349,8 +357,15 @@ def _dead(layer: LayerResult, kind: str, condition: str) -> str:
 
 def depth_ticks(report: Report) -> list[str]:
     """A name for every layer on the x axis: its place and its name, shortened; all different."""
-    names = short_names([layer.name for layer in report.result.layers], 20, tail=0.65)
+    names = [shorten(printable(layer.name), 20, tail=0.65) for layer in report.result.layers]
     return [f"{place} · {label(name)}" for place, name in enumerate(names, 1)]
+
+
+def depth_axis(ticks: list[str]) -> Figure:
+    """The x axis of a figure over :func:`depth_ticks`; more than 40 names would cover each other."""
+    axis = {"type": "category", "title": {"text": "layer, input to output"}, "automargin": True}
+    axis |= {"categoryorder": "array", "categoryarray": ticks, "tickfont": {"size": 10}}
+    return axis if len(ticks) <= 40 else axis | {"tickmode": "array", "tickvals": ticks[:: -(-len(ticks) // 40)]}
 
 
 def _values(report: Report, kind: str, condition: str, read: Read) -> list[float | None]:

@@ -12,8 +12,10 @@ import numpy as np
 from ..core.errors import ReportError
 from .report import Report
 
-#: Pixel bytes that the page may hold; beyond it fewer examples are shown.
-BUDGET = 16_000_000
+#: Bytes of text that the images may take; beyond it they are thinned out, then fewer examples are shown.
+BUDGET = 8_000_000
+#: Pixels per side below which images are not thinned out any further.
+SMALLEST = 48
 FACTORS = (100, 50, 20, 10, 5, 2, 1, 0.5)
 
 
@@ -38,17 +40,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Gallery:
-    """``labels``: true label of each example, ``rows``: one per condition, ``width`` in CSS pixels."""
+    """``labels``: true label of each example, ``rows``: one per condition, ``width`` in CSS pixels.
+
+    ``step``: only every so-manieth row and column of pixels is shown, to keep the file small.
+    """
 
     labels: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
     width: int = 96
     left_out: int = 0
     averaged: bool = field(default=False)
+    step: int = 1
 
 
-def gallery(report: Report) -> Gallery:
+def gallery(report: Report, budget: int = BUDGET) -> Gallery:
     """The examples of a report, ready to show; empty if none were kept.
+
+    Args:
+        budget: bytes that the images may take; one example is shown even if it takes more.
 
     Raises:
         ReportError: images are not (k, C, H, W) uint8, or conditions do not fit together.
@@ -67,23 +76,23 @@ def gallery(report: Report) -> Gallery:
                 f"{image.shape} for {name!r} and {shape} for {names[0]!r}"
             )
     count = min(shape[0], len(examples.labels))
-    each = 3 * shape[2] * shape[3] * (2 * len(names))
-    shown = min(count, max(1, BUDGET // max(1, each)))
-    clean = examples.images.get(clean_name)
+    step, shown = _fitting([examples.images[name] for name in names], count, budget)
+    pictures = {name: examples.images[name][:shown, :, ::step, ::step] for name in names}
+    clean = pictures.get(clean_name)
     rows = []
     for name in names:
-        factor = _factor(clean[:shown], examples.images[name][:shown]) if clean is not None else 0
+        factor = _factor(clean, pictures[name]) if clean is not None else 0
         predictions = examples.predictions.get(name, ())
         cells = []
         for k in range(shown):
             difference = None
             if clean is not None and name != clean_name:
-                change = examples.images[name][k].astype(np.float32) - clean[k]
+                change = pictures[name][k].astype(np.float32) - clean[k]
                 difference = data_uri(np.rint(128 + factor * change).clip(0, 255).astype(np.uint8))
             known = k < len(predictions)
             cells.append(
                 Cell(
-                    image=data_uri(examples.images[name][k]),
+                    image=data_uri(pictures[name][k]),
                     difference=difference,
                     predicted=class_name(report, predictions[k]) if known else "not recorded",
                     right=predictions[k] == examples.labels[k] if known else None,
@@ -96,7 +105,25 @@ def gallery(report: Report) -> Gallery:
         width=min(160, max(96, shape[3])),
         left_out=count - shown,
         averaged=shape[1] not in (1, 3),
+        step=step,
     )
+
+
+def _fitting(images: list[np.ndarray], count: int, budget: int) -> tuple[int, int]:
+    """Every how manieth pixel and how many examples fit; a difference is taken to be as large as its image."""
+    height, width = images[0].shape[2:]
+    step = 1
+    while True:
+        used = 0
+        for k in range(count):
+            used += 2 * sum(len(data_uri(image[k, :, ::step, ::step])) for image in images)
+            if used > budget:
+                break
+        else:
+            return step, count
+        if k > 0 or min(height, width) // (2 * step) < SMALLEST:
+            return step, max(1, k)
+        step *= 2
 
 
 def class_name(report: Report, index: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import choices
 from .choices import Plot
+from .groups import groups, presets
 from .images import gallery
 from .notes import notes
+from .packing import script_json, stored
 from .report import SCHEMA_VERSION, Report
 from .style import color, interval, listing, number, percent, printable, short_number, symbol
 from .tables import checks_table, conditions_table, layers_table, survivors_table
@@ -22,6 +23,11 @@ from .text import ball, corruption_lines, title
 
 if TYPE_CHECKING:
     import jinja2
+
+#: Parts of the page's script, in the order in which they need each other.
+SCRIPTS = ("state", "drawing", "tables", "controls", "start")
+#: Bytes that a page should stay below, and those that its example images may take at most.
+SIZE, IMAGES = 14_000_000, 8_000_000
 
 
 @dataclass(frozen=True)
@@ -50,19 +56,27 @@ def write_html(report: Report, folder: Path) -> Path:
 def render(report: Report) -> str:
     """The page as text."""
     sections = _sections(report)
-    plots = [plot for section in sections for plot in section.plots]
+    overview = choices.overview_plots(report)
+    plots = [*overview, *(plot for section in sections for plot in section.plots)]
     conditions = [
         {"name": printable(c.name), "color": color(i), "symbol": symbol(i)}
         for i, c in enumerate(report.result.conditions)
     ]
+    frame = interactive(plots, conditions)
+    size = sum(map(len, frame["scripts"])) + len(frame["data"])
     return template("report.html.jinja").render(
         title=title(report),
         headline=headline(report),
         notes=[printable(note) for note in notes(report)],
+        overview=overview,
         sections={section.id: section for section in sections},
+        condition_names=[condition["name"] for condition in conditions],
+        groups=groups(report),
+        presets=presets(report),
+        layers=[printable(layer.name) for layer in report.result.layers],
         accuracy_tables=[t for t in (conditions_table(report), survivors_table(report), checks_table(report)) if t],
         layers_table=layers_table(report),
-        gallery=gallery(report),
+        gallery=gallery(report, min(IMAGES, max(1_500_000, SIZE - size))),
         facts={
             "Subject": list(flat(report.subject)),
             "Settings": list(flat(report.settings)),
@@ -70,7 +84,7 @@ def render(report: Report) -> str:
         },
         command=command_line(report.settings),
         schema_version=SCHEMA_VERSION,
-        **interactive(plots, conditions),
+        **frame,
     )
 
 
@@ -84,13 +98,19 @@ def interactive(plots: Iterable[Plot], conditions: Sequence[Mapping[str, str]] =
     from plotly.offline import get_plotlyjs
 
     # A browser reads \r\n as \n, and the hash below is taken over what it reads.
-    scripts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in (get_plotlyjs(), resource("report.js"))]
+    own = '(() => {\n"use strict";\n' + "".join(resource(f"script/{name}.js") for name in SCRIPTS) + "})();\n"
+    scripts = [text.replace("\r\n", "\n").replace("\r", "\n") for text in (get_plotlyjs(), own)]
     return {
         "style": resource("report.css"),
         "scripts": scripts,
         # Only these scripts may run: a text that slipped through the escaping would still be no code.
         "script_hashes": [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts],
-        "data": script_json({"conditions": list(conditions), "plots": {plot.id: plot.data for plot in plots}}),
+        "data": script_json(
+            {
+                "conditions": list(conditions),
+                "plots": {plot.id: {"title": plot.title, **stored(plot.data, plot.digits)} for plot in plots},
+            }
+        ),
     }
 
 
@@ -164,12 +184,6 @@ def command_line(settings: Mapping[str, Any]) -> str | None:
     return printable(value) if value else None
 
 
-def script_json(value: Any) -> str:
-    """JSON for the inside of a ``<script>``: no ``<``, ``>`` or ``&``, six significant digits."""
-    text = json.dumps(_rounded(value), allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
 def _sections(report: Report) -> list[Section]:
     absent = "Not measured in this run: add the measure {} to see this."
     return [
@@ -189,18 +203,18 @@ def _sections(report: Report) -> list[Section]:
             absent.format("dimensionality"),
         ),
         Section(
-            "spectra",
-            "Eigenspectra",
-            "def-spectrum",
-            choices.spectrum_plots(report),
-            absent.format("dimensionality"),
+            "spectra", "Eigenspectra", "def-spectrum", choices.exponent_plots(report), absent.format("dimensionality")
         ),
         Section("gradients", "Input gradients", "def-gradients", choices.gradient_plots(report), ""),
         Section("similarity", "Similarity", "def-similarity", choices.similarity_plots(report), absent.format("cka")),
-        Section(
-            "units", "Single units", "def-selectivity", choices.unit_plots(report), "No per-unit values were kept."
-        ),
         Section("other", "Other measures", "", choices.other_plots(report), ""),
+        Section(
+            "layer",
+            "One layer",
+            "def-units",
+            [*choices.spectrum_plots(report), *choices.unit_plots(report)],
+            "No per-unit values were kept.",
+        ),
     ]
 
 
@@ -223,14 +237,6 @@ def _fact(value: Any) -> str:
     if isinstance(value, float):
         return short_number(value, str(value), ".10g")
     return printable(value)
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def resource(name: str) -> str:

@@ -36,7 +36,10 @@ def symbol(index: int) -> str:
 
 def printable(text: object) -> str:
     """Text without control characters and broken unicode, which could steer a terminal or break an encoder."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in str(text))
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def label(text: object) -> str:

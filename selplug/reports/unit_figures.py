@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from typing import Any
 
@@ -20,12 +21,13 @@ NULL = "_null"
 NO_FIT = {"exponent": "–", "r2": "–", "ranks": "fewer than 10 ranks, not fitted"}
 
 
-def spectrum(report: Report, layer: str, difference: bool = False) -> Figure:
+def spectrum(report: Report, layer: str, difference: bool = False, points: int = POINTS) -> Figure:
     """Eigenvalues of a layer's covariance against their rank, log-log, with the fitted power law per condition.
 
     Args:
         layer: its name.
         difference: of the responses' difference perturbed − clean, instead of the responses.
+        points: drawn per line, at most.
 
     Raises:
         InputError: no such layer.
@@ -40,9 +42,9 @@ def spectrum(report: Report, layer: str, difference: bool = False) -> Figure:
         name = f"difference {condition.name} − clean" if difference else condition.name
         # A condition without a spectrum keeps its place, empty, so that the traces of all layers correspond.
         fit = _Fit(sections.get("spectrum", {}), np.empty(0) if values is None else values)
-        ranks, shown = _log_spaced(fit.usable)
+        ranks, shown = _log_spaced(fit.usable, points)
         base = base_trace(place, name)
-        points = {
+        dots = {
             **base,
             "x": ranks,
             "y": shown,
@@ -50,12 +52,13 @@ def spectrum(report: Report, layer: str, difference: bool = False) -> Figure:
             "marker": {"symbol": symbol(place), "size": 5, "color": color(place)},
             "name": f"{base['name']}: {fit.text['exponent']}",
             "showlegend": values is not None,
-            "hovertemplate": f"<b>%{{meta[0]}}</b><br>rank %{{x}}: %{{y:.4g}}<br>exponent {fit.text['exponent']}, "
-            f"R² {fit.text['r2']}<br>ranks {fit.text['ranks']}<extra></extra>",
+            "meta": [*base["meta"], *fit.text.values()],
+            "hovertemplate": "<b>%{meta[0]}</b><br>rank %{x}: %{y:.3g}<br>exponent %{meta[1]}, R² %{meta[2]}"
+            "<br>ranks %{meta[3]}<extra></extra>",
         }
         line = {**base, "mode": "lines", "line": {"color": color(place), "width": 1.5}, "showlegend": False}
         x, y = fit.line()
-        data += [points, {**line, "x": x, "y": y, "hoverinfo": "skip"}]
+        data += [dots, {**line, "x": x, "y": y, "hoverinfo": "skip"}]
         if values is not None:
             rows.append([str(place), printable(name), fit.text["exponent"], fit.text["r2"], fit.text["ranks"]])
     layout = base_layout(f"Eigenspectrum of {label(layer)}", height=460)
@@ -66,18 +69,19 @@ def spectrum(report: Report, layer: str, difference: bool = False) -> Figure:
         "columns": ["condition", "exponent ± standard error", "R²", "fitted ranks"],
         "rows": rows,
         "caption": "Fitted power laws",
-        "note": f"At most {POINTS} ranks are drawn, evenly spaced on the log axis; the fit uses all in its range. "
+        "note": f"At most {points} ranks are drawn, evenly spaced on the log axis; the fit uses all in its range. "
         "Eigenvalues of rounding size are left out.",
     }
     return {"data": data, "layout": layout}
 
 
-def units(report: Report, layer: str, value: str = "selectivity") -> Figure:
+def units(report: Report, layer: str, value: str = "selectivity", points: int = POINTS) -> Figure:
     """The value of every unit of a layer, largest first, a line per condition; dotted: the same under shuffled labels.
 
     Args:
         layer: its name.
         value: a name of :func:`unit_values`.
+        points: drawn per line, at most; the table beside it holds half as many units.
 
     Raises:
         InputError: no such layer.
@@ -89,7 +93,7 @@ def units(report: Report, layer: str, value: str = "selectivity") -> Figure:
         array = found.arrays.get((condition.name, value))
         if array is None:
             continue
-        x, y, count = _ranked(array)
+        x, y, count = _ranked(array, points)
         base = {**base_trace(place, condition.name), "x": x, "y": y}
         data.append(
             {
@@ -102,7 +106,7 @@ def units(report: Report, layer: str, value: str = "selectivity") -> Figure:
         )
         null = found.arrays.get((condition.name, value + NULL))
         if null is not None:
-            x, y, _ = _ranked(null)
+            x, y, _ = _ranked(null, points)
             nulls.append({**base, "x": x, "y": y, "mode": "lines", "hoverinfo": "skip", "showlegend": False})
             nulls[-1] |= {"line": {"color": color(place), "dash": "dot", "width": 1.5}, "opacity": 0.75}
     layout = base_layout(f"Units of {label(layer)}", height=400)
@@ -113,17 +117,37 @@ def units(report: Report, layer: str, value: str = "selectivity") -> Figure:
     layout["meta"]["note"] = (
         ("" if found.dead_units is None else dead)
         + "Units are sorted anew for every line"
-        + (f"; at most {POINTS} of them are drawn" if found.units > POINTS else "")
+        + (f"; at most {points} of them are drawn" if found.units > points else "")
         + (". Dotted: the same under shuffled labels." if nulls else ".")
     )
+    layout["meta"]["columns_by_condition"] = _largest(report, found, value, points // 2)
     return {"data": data + nulls, "layout": layout}
 
 
-def _ranked(array: np.ndarray) -> tuple[list[int], list[float], int]:
+def _largest(report: Report, layer: LayerResult, value: str, count: int) -> Figure | None:
+    """The units with the largest values under the first condition that has any, with their values under all."""
+    arrays = {
+        (place, condition.name): np.asarray(layer.arrays[condition.name, value], dtype=np.float64)
+        for place, condition in enumerate(report.result.conditions)
+        if (condition.name, value) in layer.arrays
+    }
+    if not arrays:
+        return None
+    (_, first), array = next(iter(arrays.items()))
+    best = np.argsort(-np.where(np.isfinite(array), array, -np.inf), kind="stable")[:count]
+    return {
+        "caption": f"Units with the largest values, {printable(first)}",
+        "head": "unit",
+        "labels": [f"unit {unit}" for unit in best.tolist()],
+        "columns": {str(place): [number(unit) for unit in each[best].tolist()] for (place, _), each in arrays.items()},
+    }
+
+
+def _ranked(array: np.ndarray, points: int) -> tuple[list[int], list[float], int]:
     """Ranks, values from the largest down, and how many there were before some were left out."""
     ranked = np.sort(np.asarray(array, dtype=np.float64))[::-1]
     ranked = ranked[np.isfinite(ranked)]
-    kept = np.unique(np.linspace(0, len(ranked) - 1, min(POINTS, len(ranked))).round().astype(int))
+    kept = np.unique(np.linspace(0, len(ranked) - 1, min(points, len(ranked))).round().astype(int))
     return (kept + 1).tolist(), ranked[kept].tolist(), len(ranked)
 
 
@@ -193,12 +217,18 @@ def _ticks(data: list[Figure], axis: str) -> int | str:
     return "D2" if decades < 1.5 else int(np.ceil(decades / 10))
 
 
-def _log_spaced(values: np.ndarray) -> tuple[list[int], list[float]]:
-    if len(values) > POINTS:
-        # More are asked for than wanted: the lowest ranks coincide after rounding.
-        count = POINTS
-        while len(ranks := np.unique(np.geomspace(1, len(values), count).round().astype(int))) < POINTS * 0.9:
-            count += 4
-    else:
-        ranks = np.arange(1, len(values) + 1)
+def _log_spaced(values: np.ndarray, points: int) -> tuple[list[int], list[float]]:
+    ranks = _log_ranks(len(values), points)
     return ranks.tolist(), values[ranks - 1].tolist()
+
+
+@functools.lru_cache(maxsize=256)
+def _log_ranks(size: int, points: int) -> np.ndarray:
+    """At most so many ranks of 1 .. size, evenly spaced on a log axis."""
+    if size <= points:
+        return np.arange(1, size + 1)
+    # More are asked for than wanted: the lowest ranks coincide after rounding.
+    count = points
+    while len(ranks := np.unique(np.geomspace(1, size, count).round().astype(int))) < points * 0.9:
+        count += 4
+    return ranks

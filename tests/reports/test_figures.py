@@ -15,6 +15,7 @@ from sample_report import NAMES, sample_report
 from selplug.core.errors import InputError
 from selplug.core.functional import spectrum_exponent
 from selplug.reports import figures, unit_figures
+from selplug.reports.overview import overview, values
 from selplug.reports.style import number, shorten
 
 REPORT = sample_report()
@@ -24,6 +25,8 @@ REPORT = sample_report()
     "figure",
     [
         figures.accuracy(REPORT),
+        overview(REPORT),
+        overview(REPORT, change=True),
         figures.selectivity(REPORT),
         figures.selectivity(REPORT, "mean_alive"),
         figures.dimensionality(REPORT),
@@ -111,6 +114,45 @@ def test_units_are_sorted_and_null_is_no_value_of_its_own():
     assert unit_figures.unit_values(report) == ["selectivity"]
 
 
+def test_the_map_of_everything():
+    titles = [(value.section, value.key, value.difference) for value in values(REPORT)]
+    assert titles[:3] == [
+        ("selectivity", "mean", False),
+        ("dimensionality", "participation_ratio_corrected", False),
+        ("dimensionality", "participation_ratio_corrected", True),
+    ]
+    cells = overview(REPORT)["data"][0]
+    assert cells["y"] == list(NAMES)
+    assert cells["z"][1] == [layer.conditions[NAMES[1]]["selectivity"]["mean"] for layer in REPORT.result.layers]
+    # Clean images have no difference from clean ones.
+    difference = overview(REPORT, values(REPORT)[2], change=True)["data"][0]
+    assert difference["z"][0] == [None] * 5
+    assert difference["z"][1] == pytest.approx([5.3, 6.3, 7.3, 8.3, 9.3])
+
+
+def test_changes_in_the_map_are_from_clean():
+    layer = REPORT.result.layers[0]
+    conditions = {name: {"other": {"level": level}} for name, level in zip(NAMES, (1.0, 0.25, None), strict=True)}
+    layer = dataclasses.replace(layer, conditions=conditions, differences={})
+    report = dataclasses.replace(REPORT, result=dataclasses.replace(REPORT.result, layers=(layer,)))
+    cells = overview(report, change=True)["data"][0]
+    assert cells["z"] == [[0.0], [-0.75], [None]]
+    assert (cells["zmin"], cells["zmax"]) == (-0.75, 0.75)
+    empty = dataclasses.replace(layer, conditions={name: {} for name in NAMES})
+    with pytest.raises(InputError, match="at least one number per layer"):
+        overview(dataclasses.replace(REPORT, result=dataclasses.replace(REPORT.result, layers=(empty,))))
+
+
+def test_the_largest_units_stand_beside_their_values_under_all_conditions():
+    layer = REPORT.result.layers[1]
+    found = unit_figures.units(REPORT, layer.name, points=8)["layout"]["meta"]["columns_by_condition"]
+    clean, other = (layer.arrays[name, "selectivity"] for name in NAMES[:2])
+    best = sorted(range(32), key=lambda unit: -clean[unit])[:4]
+    assert found["labels"] == [f"unit {unit}" for unit in best]
+    assert found["columns"]["0"] == clean[best].tolist()
+    assert found["columns"]["1"] == other[best].tolist()
+
+
 def test_an_unknown_layer():
     with pytest.raises(InputError, match=r"expected the name of a layer of this report \(layer0.act.*got 'x'"):
         unit_figures.spectrum(REPORT, "x")
@@ -120,7 +162,8 @@ def test_same_short_names_stay_apart():
     report = sample_report(layers=12, names=NAMES[:1])
     assert len(set(figures.depth_ticks(report))) == 12
     long = tuple("a" * 80 + str(i) + "b" * 80 for i in range(40))
-    assert len(set(figures.accuracy(sample_report(layers=1, names=long))["data"][0]["y"])) == 41
+    bars = figures.accuracy(sample_report(layers=1, names=long))["data"]
+    assert len({bar["y"][0] for bar in bars}) == 41
 
 
 @given(st.text(), st.integers(4, 40), st.floats(0, 1))

@@ -13,7 +13,6 @@ from sample_report import sample_report
 
 from selplug.core.errors import ReportError
 from selplug.core.types import Examples
-from selplug.reports import images
 from selplug.reports.images import data_uri, gallery, png
 
 
@@ -83,11 +82,20 @@ def test_predictions_are_named():
     assert [(cell.predicted, cell.right) for cell in shown.rows[1].cells] == [("not recorded", None)] * 2
 
 
-def test_many_large_images_are_cut_down(monkeypatch):
-    monkeypatch.setattr(images, "BUDGET", 3 * 16 * 4 * 2)
+def test_many_images_are_cut_down():
     clean = np.zeros((6, 3, 4, 4), np.uint8)
-    shown = gallery(with_examples(clean, clean))
-    assert (len(shown.labels), shown.left_out) == (2, 4)
+    each = 2 * 2 * len(data_uri(clean[0]))  # two conditions, and differences as large as images
+    shown = gallery(with_examples(clean, clean), budget=2 * each)
+    assert (len(shown.labels), shown.left_out, shown.step) == (2, 4, 1)
+    assert len(gallery(with_examples(clean, clean), budget=0).labels) == 1
+
+
+def test_large_images_are_thinned_out():
+    clean = np.random.default_rng(0).integers(0, 256, (2, 3, 200, 120), dtype=np.uint8)
+    shown = gallery(with_examples(clean, clean), budget=100_000)
+    assert shown.step == 2
+    pixels = uri_pixels(shown.rows[0].cells[0].image)
+    np.testing.assert_array_equal(pixels, clean[0].transpose(1, 2, 0)[::2, ::2])
 
 
 def test_images_that_do_not_fit():

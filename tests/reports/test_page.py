@@ -8,14 +8,17 @@ import hashlib
 import html
 import json
 import re
+import zlib
 from html.parser import HTMLParser
 
 import pytest
-from sample_report import sample_report
+from sample_report import large_report, sample_report
 
 from selplug.core.types import Examples
-from selplug.reports import choices, page
-from selplug.reports.page import flat, render, script_json
+from selplug.reports import choices, packing, page
+from selplug.reports.groups import groups, presets
+from selplug.reports.packing import script_json
+from selplug.reports.page import flat, render
 
 HOSTILE = ["<script>alert(1)</script>", "</script>", "<b>x</b>", "\"'", "é漢\u202e", "%{meta[0]}", "{{ 7 * 7 }}"]
 
@@ -68,7 +71,8 @@ def test_numbers_are_those_of_the_report():
     shown = Page(render(report))
     plots = shown.data["plots"]
     result = report.result
-    assert plots["accuracy"]["base"]["data"][0]["x"][:3] == pytest.approx([100 * c.accuracy for c in result.conditions])
+    bars = [trace["x"][0] for trace in plots["accuracy"]["base"]["data"]]
+    assert bars[:3] == pytest.approx([100 * c.accuracy for c in result.conditions])
     clean = plots["selectivity"]["base"]["data"][0]
     assert clean["y"] == pytest.approx([x.conditions["clean"]["selectivity"]["mean"] for x in result.layers])
     dimensions = plots["dimensionality"]["base"]["data"][0]["y"]
@@ -86,7 +90,7 @@ def test_every_choice_of_the_menus_is_drawn():
         f"{i}|{kind}" for i in range(3) for kind in ("responses", "difference")
     }
     assert set(plots["units"]["choices"]) == {"0", "1", "2"}
-    selects = [attrs["data-plot"] for tag, attrs in shown.tags if tag == "select"]
+    selects = [attrs["data-plot"] for tag, attrs in shown.tags if "data-menu" in attrs]
     assert set(selects) <= set(plots)
 
 
@@ -130,6 +134,42 @@ def test_plotly_sees_no_markup(name):
     assert not any("<" in own.sub("", text) for text in found if name != "<b>x</b>")
     assert not any("<b>x</b>" in text for text in found)
     assert any(html.escape(page.printable(name), quote=False) in text for text in found)
+
+
+def test_large_figures_are_squeezed(monkeypatch):
+    data = choices.packed(
+        {"a": {"data": [{"y": [1 / 3]}], "layout": {}}, "b": {"data": [{"y": [2 / 3]}], "layout": {}}}
+    )
+    assert packing.stored(data, digits=3)["choices"]["b"]["data"] == [{"y": [0.667]}]
+    monkeypatch.setattr(packing, "PLAIN", 0)
+    small = packing.stored(data)
+    assert unsqueezed(small["base"]) == {"data": [{"y": [0.3333]}], "layout": {}}
+    assert unsqueezed(small["choices"]["b"]) == {"layout": {}, "data": [{"y": [0.6667]}]}
+
+
+def unsqueezed(text: str):
+    return json.loads(zlib.decompress(base64.b64decode(text)))
+
+
+def test_groups_and_presets():
+    report = large_report(layers=1, units=8, examples=1, size=4)
+    names = [condition.name for condition in report.result.conditions]
+    found = {group.name: [names[place] for place in group.places] for group in groups(report)}
+    assert list(found)[:2] == ["clean", "gaussian_noise"]
+    assert found["fog"] == [f"fog@{s}" for s in range(1, 6)]
+    assert found["other attacks"] == ["apgd", "square", "cw"]
+    assert sorted(name for members in found.values() for name in members) == sorted(names)
+    first, *others = presets(report)
+    levels = {group: min(c.accuracy for c in report.result.conditions if c.name in found[group]) for group in found}
+    lowest = sorted(levels, key=levels.get)[:7]
+    shown = [names[place] for place in first.places]
+    assert shown[0] == "clean"
+    assert {next(group for group in found if name in found[group]) for name in shown[1:]} == set(lowest)
+    kinds = {group.name: len(group.places) for group in others}
+    assert kinds["all"] == 90
+    assert (kinds["corruptions"], kinds["attacks"], kinds["noise"]) == (76, 10, 6)
+    assert kinds["corruptions, severity 3"] == 16
+    assert presets(sample_report())[0].name == "all"
 
 
 def test_script_json_cannot_break_out():
@@ -183,7 +223,7 @@ def test_a_run_with_only_a_third_party_measure():
         for i, layer in enumerate(report.result.layers)
     )
     shown = Page(render(dataclasses.replace(report, result=dataclasses.replace(report.result, layers=layers))))
-    assert set(shown.data["plots"]) == {"accuracy", "other-0"}
+    assert set(shown.data["plots"]) == {"overview", "accuracy", "other-0"}
     trace = shown.data["plots"]["other-0"]["base"]["data"][0]
     assert trace["y"] == pytest.approx([0, 0.1, 0.2])
     assert "add the measure selectivity" in shown.text

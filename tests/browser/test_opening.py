@@ -1,0 +1,40 @@
+"""A page opens from a file, says and sends nothing, and stays small however much was measured."""
+
+from __future__ import annotations
+
+import pytest
+from sample_report import large_report, sample_report
+
+from selplug.reports import packing
+from selplug.reports.page import render
+
+
+@pytest.mark.parametrize("plain", [0, packing.PLAIN])
+def test_every_plot_is_drawn(open_page, monkeypatch, plain):
+    """Stored either way; the fixture looks at console and requests."""
+    monkeypatch.setattr(packing, "PLAIN", plain)
+    report = sample_report()
+    opened = open_page(render(report))
+    assert opened.page.locator(".canvas").count() == 7
+    for canvas in opened.page.locator(".canvas").all():
+        assert canvas.locator(".main-svg").count() > 0
+    means = [layer.conditions["clean"]["selectivity"]["mean"] for layer in report.result.layers]
+    assert opened.traces("selectivity")[0]["y"] == pytest.approx(means)
+
+
+def test_without_a_script_tables_and_definitions_are_there(browser, tmp_path):
+    path = tmp_path / "plain.html"
+    path.write_text(render(sample_report()), encoding="utf-8")
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    assert page.locator("#layers table").is_visible()
+    assert page.locator(".gallery img").first.is_visible()
+    assert not page.locator(".controls").is_visible()
+    page.locator("#selectivity").get_by_role("link", name="how it is defined").click()
+    assert page.url.endswith("#def-selectivity")
+    context.close()
+
+
+def test_200_layers_under_90_conditions_stay_small():
+    assert len(render(large_report()).encode()) < 15_000_000
