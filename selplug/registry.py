@@ -176,7 +176,8 @@ def sweep(spec: str) -> list[str]:
     """``"pgd:eps=0..16/255*5"`` -> ``["pgd:eps=0", "pgd:eps=4/255", ..., "pgd:eps=16/255"]``; [] without a sweep.
 
     Raises:
-        InputError: an end is no number, the count is not from 2 to 100, or there are several sweeps.
+        InputError: an end is no number, the count is not from 2 to 100, there are several sweeps, or the first end seems
+            to lack the denominator of the last.
     """
     found = list(_SWEEP.finditer(spec))
     if not found:
@@ -189,6 +190,12 @@ def sweep(spec: str) -> list[str]:
         raise InputError(
             f"{spec.strip()!r}: expected one sweep such as eps=0..16/255*5, first and last value and how many, "
             f"2 to {MAX_SWEEP}"
+        )
+    if low > high and "/" in ends[1] and "/" not in ends[0]:
+        # "1..8/255" reads as 1/255 and would mean 1, a change of every pixel by the whole range.
+        raise InputError(
+            f"{spec.strip()!r}: the first value is {ends[0]}, above the last, {ends[1]}; did you mean "
+            f"{ends[0]}/{ends[1].partition('/')[2]}..{ends[1]}?"
         )
     denominator = next((text.partition("/")[2] for text in reversed(ends) if "/" in text), "")
     values = (float(low) + (float(high) - float(low)) * place / (count - 1) for place in range(count))

@@ -109,3 +109,8 @@ def test_the_values_of_a_sweep_are_evenly_spaced(low, high, count):
     assert len(values) == count
     for place, value in enumerate(values):
         assert value == pytest.approx((low + (high - low) * place / (count - 1)) / 255, rel=1e-5, abs=1e-9)
+
+
+def test_a_denominator_that_is_missing_is_asked_for():
+    with pytest.raises(InputError, match=r"first value is 1, above the last, 8/255; did you mean 1/255\.\.8/255\?"):
+        registry.sweep("fgsm:eps=1..8/255*5")

@@ -67,7 +67,8 @@ def with_run(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any
 
 def _facts(folder: Path, filled: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     # Most of timm's flags are unset in any run.
-    given = {name: value for name, value in arguments.items() if value not in (None, "", False, [], {})}
+    # Not "in (..., False)": an alpha of 0 is a fact.
+    given = {n: value for n, value in arguments.items() if value is not False and value not in (None, "", [], {})}
     return {
         "file": shown(folder / ARGUMENTS),
         "options": sorted(filled),
