@@ -176,8 +176,8 @@ def sweep(spec: str) -> list[str]:
     """``"pgd:eps=0..16/255*5"`` -> ``["pgd:eps=0", "pgd:eps=4/255", ..., "pgd:eps=16/255"]``; [] without a sweep.
 
     Raises:
-        InputError: an end is no number, the count is not from 2 to 100, there are several sweeps, or the first end seems
-            to lack the denominator of the last.
+        InputError: an end is no number, the count is not from 2 to 100, there are several sweeps, or the first end
+            seems to lack the denominator of the last.
     """
     found = list(_SWEEP.finditer(spec))
     if not found:
