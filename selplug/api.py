@@ -17,7 +17,7 @@ from .core.errors import InputError
 from .core.probes import PROBES
 from .core.types import MeasureFactory, Perturb, Perturbation, Subject
 from .reports.report import Report
-from .running import Environment, describe, progress_bar, resolve_device
+from .running import Environment, describe, place_of, progress_bar, resolve_device
 
 MEASURES = ("selectivity", "dimensionality")
 
@@ -151,8 +151,7 @@ def audit_subject(
             on_progress=on_progress,
         )
     classes = len(result.samples_per_class)
-    if place is None:
-        place = next(subject.model.parameters(), torch.empty(0)).device
+    place = place_of(subject.model, place)
     return Report(
         subject={
             "model": subject.name,

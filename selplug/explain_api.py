@@ -14,7 +14,7 @@ from .core.errors import InputError
 from .core.explain import PREDICTED, TRUE, Picture, run_explain
 from .core.types import Subject
 from .reports.explanation import Explanation
-from .running import Environment, describe, progress_bar, resolve_device
+from .running import Environment, describe, place_of, progress_bar, resolve_device
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
@@ -104,8 +104,7 @@ def explain_subject(
             channels_last=channels_last,
             on_progress=on_progress,
         )
-    if place is None:
-        place = next(subject.model.parameters(), torch.empty(0)).device
+    place = place_of(subject.model, place)
     explained = images[0].probabilities["clean"]
     return Explanation(
         subject={

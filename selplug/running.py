@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from . import __version__
 from .core.audit import Progress
@@ -51,6 +52,11 @@ def resolve_device(device: str | torch.device | None) -> torch.device | None:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {str(device)!r} cannot be used here ({reason}); try --device cpu") from error
     return place
+
+
+def place_of(model: nn.Module, device: torch.device | None) -> torch.device:
+    """The device of a run: the one asked for, else where the model's first parameter is."""
+    return next(model.parameters(), torch.empty(0)).device if device is None else device
 
 
 def describe(perturbation: Perturbation, num_classes: int, facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from .core.errors import InputError
 from .core.similarity import BLOCK
 from .core.types import Subject
 from .reports.similarity import SimilarityReport
-from .running import Environment, progress_bar, resolve_device
+from .running import Environment, place_of, progress_bar, resolve_device
 
 #: What says how images are made ready, beside the normalization, which is a model's own.
 _PREPARED = ("input_size", "interpolation", "crop_pct", "crop_mode", "data")
@@ -108,8 +108,7 @@ def similarity_of_subjects(
             channels_last=channels_last,
             on_progress=on_progress,
         )
-    if place is None:
-        place = next(first.model.parameters(), torch.empty(0)).device
+    place = place_of(first.model, place)
     return SimilarityReport(
         subjects={key: _facts(subject) for key, subject in (("a", first), ("b", second))},
         settings={

@@ -39,6 +39,14 @@ class _Corruptions:
 
 
 @dataclass(frozen=True)
+class _Data:
+    """Of ``subject.data``, what the rest of a report is made with."""
+
+    samples_per_class: tuple[int, ...] | None = None
+    samples_digest: str | None = None
+
+
+@dataclass(frozen=True)
 class _File:
     """``report.json``. What has a default here was not in the files of the first weeks."""
 
@@ -72,19 +80,18 @@ def read(path: str | Path) -> Report:
     try:
         _check_kind(data)
         file = record(_File, data, "")
+        facts = record(_Data, file.subject.get("data") or {}, "subject.data")
         if not file.conditions:
             raise InputError("conditions: expected at least one, got an empty list")
     except InputError as error:
         raise InputError(f"{path} cannot be read as a report: {error}") from error
-    facts = file.subject.get("data")
-    facts = facts if isinstance(facts, Mapping) else {}
     result = AuditResult(
         conditions=file.conditions,
         worst_case=file.worst_case,
         layers=_with_arrays(file, path.with_name("units.npz")),
-        samples_per_class=tuple(facts.get("samples_per_class") or ()),
+        samples_per_class=facts.samples_per_class or (),
         between_layers=file.between_layers,
-        samples_digest=facts.get("samples_digest"),
+        samples_digest=facts.samples_digest,
     )
     checks = None if file.attack_checks is None else [asdict(check) for check in file.attack_checks]
     as_saved: dict[str, Any] = {"attack_checks": checks}
@@ -140,7 +147,8 @@ def _with_arrays(file: _File, path: Path) -> tuple[LayerResult, ...]:
         if value in OF_UNITS and array.shape != (units[layer],):
             raise _foreign(path, f"expected {units[layer]} units under {key!r}, got the shape {array.shape}")
         found[layer][condition, value] = array
-    rectified = file.settings.get("rectified_layers") or ()
+    rectified = file.settings.get("rectified_layers")
+    rectified = rectified if isinstance(rectified, list) else []
     return tuple(replace(layer, rectified=layer.name in rectified, arrays=found[layer.name]) for layer in file.layers)
 
 

@@ -207,6 +207,8 @@ def change(data: Any, path: list[Any], value: Any) -> None:
         (["maps"], [], "a result of selplug similarity; give the report.json of an audit"),
         (["images"], [], "a result of selplug explain"),
         (["subject"], [], r"subject: expected an object, got \[\]"),
+        (["subject", "data"], "cifar", r"subject\.data: expected an object, got 'cifar'"),
+        (["subject", "data", "samples_per_class"], 5, r"subject\.data\.samples_per_class: expected a list, got 5"),
         (["settings"], None, "settings: expected an object, got None"),
         (["conditions"], {}, "conditions: expected a list, got {}"),
         (["conditions"], [], "conditions: expected at least one"),
