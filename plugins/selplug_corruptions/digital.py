@@ -56,18 +56,19 @@ def jpeg_compression(images: Tensor, draws: Draws, quality: int) -> Tensor:
     """Coded as JPEG of this quality (chroma at half the size) and decoded, by Pillow, on the CPU."""
     from PIL import Image
 
-    result = torch.empty(images.shape)
+    result = np.empty(images.shape, np.float32)
 
-    def code(planes: np.ndarray, out: Tensor) -> None:
+    def code(image: Tensor, out: np.ndarray) -> None:
+        planes = image.mul(255).round_().to(torch.uint8).numpy()
         file = io.BytesIO()
         Image.merge("RGB", [Image.fromarray(plane) for plane in planes]).save(file, "JPEG", quality=quality)
         with Image.open(file) as coded:
-            out.copy_(torch.from_numpy(np.array(coded)).permute(2, 0, 1).float().div_(255))
+            decoded = torch.from_numpy(np.array(coded)).permute(2, 0, 1)
+            torch.from_numpy(out).copy_(decoded).div_(255)
 
-    pixels = images.mul(255).round_().to(torch.uint8).cpu().numpy()
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow codes outside of Python's lock
-        list(pool.map(code, pixels, result))
-    return result.to(images.device)
+        list(pool.map(code, images.cpu(), result))
+    return torch.from_numpy(result).to(images.device)
 
 
 def elastic_transform(images: Tensor, draws: Draws, amplitude: float, sigma: float, jitter: float) -> Tensor:

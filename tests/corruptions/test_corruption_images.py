@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import reference
@@ -291,7 +293,13 @@ def test_pixelate_and_jpeg_are_those_of_pillow():
         expected = np.asarray(small.resize((37, 50), Image.Resampling.BOX), dtype=float) / 255
         found = digital.pixelate(images, draws(), scale)[0].permute(1, 2, 0).numpy()
         assert np.abs(found - expected).max() <= 1.01 / 255  # Pillow rounds after each side
-    coded = digital.jpeg_compression(images, draws(), 25)
+    images = pictures(3, 50, 37)
+    with torch.inference_mode():  # its tensors are written to on other threads
+        coded = digital.jpeg_compression(images, draws(), 25)
+    for image, found in zip(images, coded, strict=True):
+        file = io.BytesIO()
+        Image.fromarray((image.permute(1, 2, 0) * 255).round().byte().numpy()).save(file, "JPEG", quality=25)
+        assert np.array_equal((found.permute(1, 2, 0) * 255).round().byte().numpy(), np.asarray(Image.open(file)))
     assert torch.equal(coded * 255, (coded * 255).round())
     assert 0.003 < float((coded - images).abs().mean()) < 0.05
 
