@@ -87,7 +87,7 @@ def _source(label: str, given: Given) -> Source:
         return Source("", given, label)
     if not isinstance(given, (str, Path)):
         raise InputError(f"expected a Report or a path, got {type(given).__name__}")
-    report = read(given)
+    report = read(given, arrays=False)
     path = Path(given)
     path = path / "report.json" if path.is_dir() else path
     return Source("", report, label, path, hashlib.sha256(path.read_bytes()).hexdigest())

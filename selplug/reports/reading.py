@@ -61,7 +61,7 @@ class _File:
     between_layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def read(path: str | Path) -> Report:
+def read(path: str | Path, *, arrays: bool = True) -> Report:
     """A saved report, as it was: ``to_dict()`` gives the content of the file, ``arrays()`` that of ``units.npz``.
 
     The example images are not kept in these files, so ``examples`` is empty; so is ``arrays()`` without a ``units.npz``
@@ -69,6 +69,7 @@ def read(path: str | Path) -> Report:
 
     Args:
         path: a ``report.json``, or the folder that holds one.
+        arrays: with those of ``units.npz``, which take most of the time.
 
     Raises:
         InputError: there is no such file, it is no report of an audit or of a newer selplug, or the ``units.npz``
@@ -88,7 +89,7 @@ def read(path: str | Path) -> Report:
     result = AuditResult(
         conditions=file.conditions,
         worst_case=file.worst_case,
-        layers=_with_arrays(file, path.with_name("units.npz")),
+        layers=_with_arrays(file, path.with_name("units.npz"), arrays),
         samples_per_class=facts.samples_per_class or (),
         between_layers=file.between_layers,
         samples_digest=facts.samples_digest,
@@ -127,7 +128,7 @@ def _check_kind(data: Any) -> None:
         raise InputError(f"expected schema_version {known}.x, got {version!r}; install a selplug that wrote such files")
 
 
-def _with_arrays(file: _File, path: Path) -> tuple[LayerResult, ...]:
+def _with_arrays(file: _File, path: Path, arrays: bool) -> tuple[LayerResult, ...]:
     """The layers with what ``units.npz`` holds of them, and whether they were rectified."""
     owners = {
         f"{layer.name}|{prefix}{condition.name}": (layer.name, prefix + condition.name)
@@ -137,7 +138,7 @@ def _with_arrays(file: _File, path: Path) -> tuple[LayerResult, ...]:
     }
     units = {layer.name: layer.units for layer in file.layers}
     found: dict[str, dict[tuple[str, str], np.ndarray]] = {layer.name: {} for layer in file.layers}
-    for key, array in _npz(path).items():
+    for key, array in (_npz(path) if arrays else {}).items():
         # Any of the three names may hold a "|" of its own.
         ends = [place for place, char in enumerate(key) if char == "|" and key[:place] in owners]
         if not ends:

@@ -301,3 +301,11 @@ def test_damaged_arrays(tmp_path, damage):
         path.write_bytes(cut[damage])
     with pytest.raises(InputError, match=r"units\.npz is damaged or no file of numpy arrays"):
         selplug.read(tmp_path)
+
+
+def test_without_arrays_the_rest_is_the_same(tmp_path):
+    path = written(full_report(), tmp_path)
+    found = selplug.read(path, arrays=False)
+    assert found.to_dict() == selplug.read(path).to_dict()
+    assert found.arrays() == {}
+    assert len(selplug.read(path).arrays()) > 0
