@@ -191,7 +191,7 @@ def sweep(spec: str) -> list[str]:
             f"{spec.strip()!r}: expected one sweep such as eps=0..16/255*5, first and last value and how many, "
             f"2 to {MAX_SWEEP}"
         )
-    if low > high and "/" in ends[1] and "/" not in ends[0]:
+    if float(low) > float(high) and "/" in ends[1] and "/" not in ends[0]:
         # "1..8/255" reads as 1/255 and would mean 1, a change of every pixel by the whole range.
         raise InputError(
             f"{spec.strip()!r}: the first value is {ends[0]}, above the last, {ends[1]}; did you mean "

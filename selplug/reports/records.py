@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -29,7 +28,7 @@ def record(kind: type[T], value: Any, where: str) -> T:
     """
     if not isinstance(value, Mapping):
         raise _wrong(where, "an object", value)
-    hints = _hints(kind)
+    hints = typing.get_type_hints(kind)
     found = {}
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         if field.name in value:
@@ -37,11 +36,6 @@ def record(kind: type[T], value: Any, where: str) -> T:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise InputError(f"{where or 'the file'} has no {field.name!r}")
     return kind(**found)
-
-
-@functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
 
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
