@@ -143,7 +143,7 @@ def test_the_compiled_or_channels_last_network_is_attacked_alike(subject, backen
     other = UnitRangeModel(model, subject.normalize, 10, channels_last)
     other = CompiledModel(other, backend, images) if backend else other
     found = []
-    attack = registry.perturbation("pgd:eps=1/255,alpha=0.25/255,steps=5")
+    attack = registry.perturbation("pgd:eps=0.5/255,alpha=0.125/255,steps=5")
     for network in (plain, other):
         inputs = images.clone().requires_grad_()
         logits = network(inputs)
