@@ -39,7 +39,7 @@ def _rows(name: str, device: str, size: int, count: int, batches: int, rounds: i
             model = model.to(memory_format=torch.channels_last)
         inside = UnitRangeModel(model, NORMALIZE, 10, channels_last)
         label = "channels-last" if channels_last else "plain"
-        if not channels_last:  # half of the labels are right: what is wrong from the start says nothing of an attack
+        if not channels_last:  # half of the labels are right: an attack leaves alone what is wrong from the start
             with torch.no_grad():
                 data = [(images, _half_right(inside(images).argmax(1))) for images, _ in data]
         runs[label] = partial(_attack, inside, data)

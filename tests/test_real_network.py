@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import torch
 
 from selplug import registry
 from selplug.api import audit_subject
-from selplug.core.perturb import batch_seed
+from selplug.core.compiled import CompiledModel
+from selplug.core.perturb import UnitRangeModel, batch_seed, run_perturbation
 
 pytest.importorskip("timm")
 torchattacks = pytest.importorskip("torchattacks")
@@ -117,3 +120,39 @@ def test_attacks_on_survivors_alone_give_the_worst_case_of_all_on_all(subject):
     assert 0.1 < everything.accuracy < 0.7
     assert worst.result.worst_case.accuracy == everything.accuracy
     assert 0 < worst.result.worst_case.steps[1].samples < worst.result.worst_case.steps[0].samples < SAMPLES
+
+
+@pytest.mark.parametrize(
+    ("backend", "channels_last"),
+    [
+        (None, True),
+        ("aot_eager", False),
+        pytest.param(
+            "inductor",
+            True,
+            marks=pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="needs a C++ compiler"),
+        ),
+    ],
+)
+def test_the_compiled_or_channels_last_network_is_attacked_alike(subject, backend, channels_last):
+    images, labels = next(iter(subject.loader))
+    model = copy.deepcopy(subject.model).eval().requires_grad_(False)
+    plain = UnitRangeModel(model, subject.normalize, 10)
+    if channels_last:
+        model = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    other = UnitRangeModel(model, subject.normalize, 10, channels_last)
+    other = CompiledModel(other, backend, images) if backend else other
+    found = []
+    attack = registry.perturbation("pgd:eps=0.5/255,alpha=0.125/255,steps=5")
+    for network in (plain, other):
+        inputs = images.clone().requires_grad_()
+        logits = network(inputs)
+        gradient = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"), inputs)[0]
+        moved = run_perturbation(network, attack.factory(network, **attack.options), images, labels, seed=1).images
+        with torch.no_grad():
+            found.append((logits.detach(), gradient, int((plain(moved).argmax(1) == labels).sum())))
+    (logits, gradient, right), (other_logits, other_gradient, other_right) = found
+    torch.testing.assert_close(other_logits, logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(other_gradient, gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
+    assert 0.1 * BATCH < right < 0.8 * BATCH
+    assert abs(other_right - right) <= 1
