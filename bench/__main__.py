@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 NAMES = (
-    "attributions", "audit_pass", "attacks", "corruption_audit", "corruptions", "gradients", "memory", "page", "regularizer",
-    "similarity", "worst_case",
+    "attributions", "audit_pass", "attacks", "corruption_audit", "corruptions", "gradients", "memory", "page",
+    "regularizer", "similarity", "worst_case",
 )  # fmt: skip
 
 

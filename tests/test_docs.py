@@ -168,6 +168,7 @@ def test_specs_in_running_text_resolve():
         ("## selplug audit", "audit"),
         ("## selplug explain", "explain"),
         ("## selplug similarity", "similarity"),
+        ("## selplug view", "view"),
         ("## selplug demo", "demo"),
     ],
 )
