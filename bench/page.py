@@ -1,4 +1,4 @@
-"""The page of a report of 200 layers under 90 conditions, with all measures: its size, and the time until it is there."""
+"""The page of a report of 200 layers under 90 conditions, with all measures: its size, and the time to open it."""
 
 from __future__ import annotations
 
@@ -33,15 +33,20 @@ def rows(rounds: int = 7) -> list[Row]:
     program = next((path for name in PROGRAMS if name and (path := shutil.which(name))), None)
     if program is None:
         return found
-    seconds = _opening(text, program, rounds)
-    low, median, high = statistics.quantiles(seconds[1:], n=4)
-    detail = f"{median:.2f} s [{low:.2f}, {high:.2f}]; the first time in a fresh browser {seconds[0]:.2f} s"
+    from plotly.offline import get_plotlyjs
+
+    # What no page with plots can do without, for comparison where the machine is busy.
+    bare = f"<!doctype html><title>bare</title><body><p class='ready'>x</p><script>{get_plotlyjs()}</script>"
+    seconds = _opening(text, ".canvas .main-svg", program, rounds)
+    alone = _opening(bare, ".ready", program, rounds)
+    low, median, high = statistics.quantiles(seconds, n=4)
+    detail = f"{median:.2f} s [{low:.2f}, {high:.2f}]; the plotting library alone {statistics.median(alone):.2f} s"
     detail += f"; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     return [*found, Row(f"opened, with the first plot drawn / 2 s: {what}", median / SECONDS, 1.0, detail)]
 
 
-def _opening(text: str, program: str, rounds: int) -> list[float]:
-    """Seconds from the address to the first plot drawn, in one browser, each time in a window of its own."""
+def _opening(text: str, until: str, program: str, rounds: int) -> list[float]:
+    """Seconds until an element is there, in one browser, each time in a new window; the first time does not count."""
     from playwright.sync_api import sync_playwright
 
     seconds = []
@@ -53,8 +58,8 @@ def _opening(text: str, program: str, rounds: int) -> list[float]:
             page = browser.new_page(viewport={"width": 1280, "height": 1000})
             start = time.perf_counter()
             page.goto(path.as_uri(), wait_until="domcontentloaded")
-            page.wait_for_selector(".canvas .main-svg")
+            page.wait_for_selector(until)
             seconds.append(time.perf_counter() - start)
             page.close()
         browser.close()
-    return seconds
+    return seconds[1:]

@@ -172,6 +172,7 @@ def test_specs_in_running_text_resolve():
         ("## selplug explain", "explain"),
         ("## selplug similarity", "similarity"),
         ("## selplug compare", "compare"),
+        ("## selplug view", "view"),
         ("## selplug demo", "demo"),
     ],
 )

@@ -242,8 +242,13 @@ def _difference(old: Figure, new: Figure) -> Figure:
 
 
 def _chosen(
-    id: str, title: str, describe: str, menus: list[Menu], draw: Callable[..., Figure], digits: int = 6
-) -> Plot:  # noqa: A002
+    id: str,  # noqa: A002
+    title: str,
+    describe: str,
+    menus: list[Menu],
+    draw: Callable[..., Figure],
+    digits: int = 6,
+) -> Plot:
     combinations = itertools.product(*([value for value, _ in menu.options] for menu in menus))
     # A menu with one entry asks nothing.
     asked = tuple(menu for menu in menus if len(menu.options) > 1)

@@ -72,6 +72,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
         path = tmp_path / "page.html"
         path.write_bytes(html.encode())
         context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}} | options)
+        context.set_default_timeout(60_000)  # machines that do much else at the same time
         contexts.append(context)
         context.route(lambda url: not url.startswith("file:"), requested)
         page = context.new_page()

@@ -192,7 +192,7 @@ def test_numbers_of_every_plot_as_a_table(few):
     page = few.page
     for details in page.locator("details.numbers").all():
         details.locator("summary").click()
-    few.settle()
+        details.locator("table").wait_for()
     for plot in ("accuracy", "selectivity", "dimensionality", "exponent", "spectrum", "units", "overview"):
         assert page.locator(f".numbers[data-plot='{plot}'] tbody tr").count() > 0, plot
     cells = page.locator(".numbers[data-plot='accuracy'] tr").nth(1).locator("th, td").all_inner_texts()

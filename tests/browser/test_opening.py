@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 from sample_report import large_report, sample_report
+from torch import nn
 
-from selplug.reports import packing
+import selplug
+from selplug.reports import packing, similarity_page
 from selplug.reports.page import render
 
 
@@ -38,3 +42,20 @@ def test_without_a_script_tables_and_definitions_are_there(browser, tmp_path):
 
 def test_200_layers_under_90_conditions_stay_small():
     assert len(render(large_report()).encode()) < 15_000_000
+
+
+def test_the_page_of_a_similarity(open_page):
+    """The same frame, without conditions and without a layer to pick."""
+    torch.manual_seed(0)
+    models = [
+        nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36 * width, 4)) for width in (4, 6)
+    ]
+    loader = [(torch.rand(16, 3, 8, 8), torch.arange(16) % 4)]
+    report = selplug.similarity(*models, loader, progress=False)
+    opened = open_page(similarity_page.render(report), viewport={"width": 360, "height": 640})
+    (trace,) = opened.traces("cka-a-b")
+    assert trace["z"] == pytest.approx(np.round(report.result.maps["cka", "a", "b"], 4), abs=1e-4)
+    assert opened.page.locator(".controls").count() == 0
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 360
+    opened.page.locator(".numbers[data-plot='cka-a-b'] summary").click()
+    opened.page.locator(".numbers[data-plot='cka-a-b'] tbody tr").wait_for()

@@ -75,6 +75,10 @@ function paint(id) {
   const canvas = part(".canvas", id);
   const shown = data.filter(visible).map(coloured);
   for (const trace of shown) {
+    if (trace.colorbar && window.innerWidth < 640) {
+      const title = {...trace.colorbar.title, side: "top"};
+      trace.colorbar = {...trace.colorbar, title, orientation: "h", y: 1, yanchor: "bottom", thickness: 10};
+    }
     if (trace.type === "bar") trace.error_x = {...trace.error_x, color: css("--ink")};
   }
   part(".note", id).textContent = layout.meta.note;
