@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 import tarfile
 from pathlib import Path
 
@@ -122,18 +121,7 @@ def test_attacks_on_survivors_alone_give_the_worst_case_of_all_on_all(subject):
     assert 0 < worst.result.worst_case.steps[1].samples < worst.result.worst_case.steps[0].samples < SAMPLES
 
 
-@pytest.mark.parametrize(
-    ("backend", "channels_last"),
-    [
-        (None, True),
-        ("aot_eager", False),
-        pytest.param(
-            "inductor",
-            True,
-            marks=pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="needs a C++ compiler"),
-        ),
-    ],
-)
+@pytest.mark.parametrize(("backend", "channels_last"), [(None, True), ("aot_eager", False)])
 def test_the_compiled_or_channels_last_network_is_attacked_alike(subject, backend, channels_last):
     images, labels = next(iter(subject.loader))
     model = copy.deepcopy(subject.model).eval().requires_grad_(False)
