@@ -249,6 +249,7 @@ def audit(
     from .core.compiled import resolve_backend
     from .reports import check_writable
     from .reports.corruptions import load_baseline
+    from .reports.files import hand_out
     from .reports.text import print_summary
     from .running import resolve_device
 
@@ -276,19 +277,7 @@ def audit(
         settings={"command": context.obj, **related},
     )
     report.save(output)
-    if json_file:
-        text = json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n"
-        if json_file == "-":
-            typer.echo(text, nl=False)
-        else:
-            Path(json_file).write_text(text, encoding="utf-8")
-    if not quiet:
-        from rich.console import Console
-
-        # With --json - the standard output is for programs.
-        console = Console(stderr=json_file == "-")
-        print_summary(report, console)
-        console.print(f"report: {output / 'report.html'}", markup=False, highlight=False, soft_wrap=True)
+    hand_out(report, print_summary, f"report: {output / 'report.html'}", json_file, quiet)
 
 
 app.command(no_args_is_help=True)(_clear_errors(with_shared_flags(audit, explain)))

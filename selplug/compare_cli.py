@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +38,7 @@ def compare(
     from .reports import check_writable
     from .reports.comparison import PAGE
     from .reports.comparison_tables import print_comparison
+    from .reports.files import hand_out
 
     check_writable(output)
     pairs = [_labelled(report) for report in reports]
@@ -51,19 +51,7 @@ def compare(
         settings={"command": context.obj},
     )
     comparison.save(output)
-    if json_file is not None:
-        text = json.dumps(comparison.to_dict(), indent=1, allow_nan=False) + "\n"
-        if json_file == "-":
-            typer.echo(text, nl=False)
-        else:
-            Path(json_file).write_text(text, encoding="utf-8")
-    if not quiet:
-        from rich.console import Console
-
-        # With --json - the standard output is for programs.
-        console = Console(stderr=json_file == "-")
-        print_comparison(comparison, console)
-        console.print(f"page: {output / PAGE}", markup=False, highlight=False, soft_wrap=True)
+    hand_out(comparison, print_comparison, f"page: {output / PAGE}", json_file, quiet)
 
 
 def _labelled(report: str) -> tuple[str, str]:

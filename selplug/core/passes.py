@@ -13,11 +13,11 @@ from torch import Tensor
 
 from .capture import Capture
 from .findings import Findings
+from .first_batch import probe
 from .intake import batches, digest, finite_logits
 from .layers import Layer
 from .perturb import Perturbed, UnitRangeModel, batch_seed, run_perturbation
 from .pictures import Pictures
-from .probe import probe
 from .probes import UnitGradients, unit_gradients
 from .sums import Sums
 from .survivors import Survivors

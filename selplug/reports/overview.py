@@ -95,8 +95,13 @@ def overview(report: Report, value: Value | None = None, change: bool = False) -
     else:
         cells |= {"colorscale": COLORS}
     layout = base_layout(title, height=150 + len(rows) * (12 if len(rows) > 24 else 24))
-    layout["xaxis"] = depth_axis(depth_ticks(report)) | {"showgrid": False}
-    layout["yaxis"] = {"type": "category", "autorange": "reversed", "automargin": True, "showgrid": False}
+    # Room for names by their length: to measure it, plotly draws all axes several times, half a second for 90 rows.
+    xticks = depth_ticks(report)
+    room = {"l": 14 + 6 * max(map(len, ticks)), "b": 40 + 5 * max(map(len, xticks))}
+    layout["margin"] |= room
+    layout["meta"]["margin"] = room
+    layout["xaxis"] = depth_axis(xticks) | {"showgrid": False, "automargin": False, "tickangle": 60}
+    layout["yaxis"] = {"type": "category", "autorange": "reversed", "automargin": False, "showgrid": False}
     layout["yaxis"] |= {"tickfont": {"size": 10 if len(rows) > 24 else 11}, "dtick": 1}
     layout["meta"]["pick"] = {"x": "layer", "y": "condition"}
     return {"data": [cells], "layout": layout}

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import selplug
 from selplug.core.audit import run_audit
 from selplug.core.errors import InputError
+from selplug.core.first_batch import probe, random_noise
 from selplug.core.functional import wilson_interval
 from selplug.core.perturb import UnitRangeModel
-from selplug.core.probe import probe, random_noise
 from selplug.core.types import Perturbation, Subject
 
 N, K = 50, 3

@@ -52,7 +52,7 @@ function themed(layout, count) {
   const copy = structuredClone(layout); // plotly writes into what it gets
   delete copy.title; // the heading above says it
   copy.font = {color: css("--ink"), family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 12.5};
-  copy.margin = {l: narrow ? 44 : 64, r: 16, t: copy.annotations ? 52 : 32, b: 44};
+  copy.margin = {l: narrow ? 44 : 64, r: 16, t: copy.annotations ? 52 : 32, b: 44, ...layout.meta.margin};
   copy.hoverlabel = {align: "left", bgcolor: css("--panel"), bordercolor: css("--rule"), font: {color: css("--ink")}};
   copy.modebar = {bgcolor: "rgba(0,0,0,0)", color: css("--quiet"), activecolor: css("--ink")};
   copy.showlegend = false;
