@@ -272,7 +272,9 @@ def test_ctrl_c_ends_with_130_and_no_half_report(images, weights, tmp_path):
         "test",
     ]
     arguments += ["--perturb", "pgd:eps=8/255,steps=100000", "--output", tmp_path / "out", "-j", 0]
-    command = [sys.executable, "-c", "from selplug.cli import main; main()", *map(str, arguments)]
+    # A shell that runs the tests in its background has its children ignore Ctrl-C.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heed}\nfrom selplug.cli import main; main()", *map(str, arguments)]
     log = tmp_path / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(command, stderr=stream, cwd=tmp_path)  # noqa: S603

@@ -326,7 +326,7 @@ def test_every_shared_flag_is_that_of_audit():
     own = {
         "model", "perturb", "worst_case", "baseline", "measure", "gradient_probes", "gradient_conditions",
         "layers", "output", "json_file",
-        "quiet", "amp", "amp_dtype", "help",
+        "quiet", "amp", "amp_dtype", "torchcompile", "help",
     }  # fmt: skip
     assert set(audit) - own == set(SHARED)
 
