@@ -28,6 +28,12 @@ logger = logging.getLogger("selplug")
 STEP = 1e-4
 #: Directional derivatives per image. An even number, for two halves that know nothing of each other.
 PROBES = 16
+#: Derivatives taken in one pass, which then computes the responses themselves once: so many, of so many pixels in all.
+TOGETHER, PIXELS = 8, 2**24
+
+
+#: ``(model, capture, images, directions (K, N, C, H, W), seed) -> derivatives (K, N, U) by layer``
+_Derivatives = Callable[[UnitRangeModel, Capture, Tensor, Tensor, int], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -84,75 +90,125 @@ def unit_gradients(
         model: frozen and in eval mode. Lower precisions than float32 are lifted to it, and autocast is off.
         layers: of ``model.model``.
         images: (N, C, H, W) in [0, 1], on the device of the model.
-        probes: P, even; the cost is about 4 P forward passes, whatever the number of units.
+        probes: P, even; the cost is about 2 P forward passes (4 P where derivatives cannot be taken together), whatever
+            the number of units.
         seed: of the directions, and of the model if it draws random numbers.
 
     Raises:
         InputError: P is no even number of at least 2, or a derivative is not finite.
     """
     check_probes(probes)
-    differences = False
     with seeded(seed, images.device), torch.autocast(images.device.type, enabled=False), _in_float32(model):
         if sum(layer.units for layer in layers) <= probes:
-            found = _backward(model, layers, images)
-            if found:
-                return {name: UnitGradients(_finite(name, values), 0) for name, values in found.items()}
-        try:
-            found = _squares(_forward_mode, model, layers, images, probes, seed)
-        except RuntimeError as error:  # NotImplementedError is one
-            logger.info("no forward-mode derivatives, differences instead: %s", error)
-            differences = True
-            found = _squares(_differences, model, layers, images, probes, seed)
+            exact = _backward(model, layers, images)
+            if exact:
+                return {name: UnitGradients(_finite(name, values), 0) for name, values in exact.items()}
+        for derivatives in _WAYS:
+            differences = derivatives is _differences
+            try:
+                found = _squares(derivatives, model, layers, images, probes, seed)
+                break
+            except RuntimeError as error:  # NotImplementedError is one
+                if differences:
+                    raise
+                logger.info("%s do not work here, the next way is tried: %s", derivatives.__doc__, error)
     return {name: UnitGradients(_finite(name, values), probes, differences) for name, values in found.items()}
-
-
-#: ``(model, capture, images, direction, seed) -> derivatives (N, U) by layer``
-_Derivative = Callable[[UnitRangeModel, Capture, Tensor, Tensor, int], dict[str, Tensor]]
 
 
 @torch.no_grad()
 def _squares(
-    derivative: _Derivative, model: UnitRangeModel, layers: Sequence[Layer], images: Tensor, probes: int, seed: int
+    derivatives: _Derivatives, model: UnitRangeModel, layers: Sequence[Layer], images: Tensor, probes: int, seed: int
 ) -> dict[str, Tensor]:
     generator = torch.Generator(images.device).manual_seed(seed)
+    pixels = len(images) * images.shape[2] * images.shape[3]
+    # Even, so that both halves get as many.
+    together = max(2, min(TOGETHER, PIXELS // pixels) // 2 * 2)
     squares: dict[str, Tensor] = {}
     with Capture(model.model, layers) as capture:
-        for number in range(probes):
-            direction = torch.randn(images.shape, generator=generator, device=images.device)
-            for name, values in derivative(model, capture, images, direction, seed).items():
-                if number == 0:
-                    squares[name] = values.new_zeros(2, *values.shape)
-                squares[name][number % 2] += values.square()
+        for start in range(0, probes, together):
+            count = min(together, probes - start)
+            directions = torch.stack(
+                [torch.randn(images.shape, generator=generator, device=images.device) for _ in range(count)]
+            )
+            for name, values in derivatives(model, capture, images, directions, seed).items():
+                halves = torch.stack([values[half::2].square().sum(0) for half in (0, 1)])
+                squares[name] = squares[name] + halves if name in squares else halves
     return {name: values / (probes // 2) for name, values in squares.items()}
 
 
-def _forward_mode(
-    model: UnitRangeModel, capture: Capture, images: Tensor, direction: Tensor, seed: int
+def _forward_mode_together(
+    model: UnitRangeModel, capture: Capture, images: Tensor, directions: Tensor, seed: int
 ) -> dict[str, Tensor]:
-    # Of the fused attentions none has a forward-mode derivative.
-    with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+    """forward-mode derivatives, several in a pass"""
+
+    def responses(images: Tensor) -> dict[str, Tensor]:
         torch.manual_seed(seed)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*torch.jit.script")  # torch's own use of it
-            dual = forward_ad.make_dual(images, direction)
-        model(dual)
-        found = {name: forward_ad.unpack_dual(responses) for name, responses in capture.responses.items()}
-    if all(dual.tangent is None for dual in found.values()):
-        raise NotImplementedError("no layer depends on the image by a derivative")
-    return {
-        name: torch.zeros_like(dual.primal) if dual.tangent is None else dual.tangent for name, dual in found.items()
-    }
+        model(images)
+        return capture.responses
+
+    def derivative(direction: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = torch.func.jvp(responses, (images,), (direction,))[1]
+        return found
+
+    with _without_fused_attention():
+        found: dict[str, Tensor] = torch.func.vmap(derivative, randomness="same")(directions)
+    if not any(values.any() for values in found.values()):
+        raise NotImplementedError("no layer depends on the image by a derivative")  # or all are 0: the next way knows
+    return found
+
+
+def _forward_mode(
+    model: UnitRangeModel, capture: Capture, images: Tensor, directions: Tensor, seed: int
+) -> dict[str, Tensor]:
+    """forward-mode derivatives"""
+
+    def derivative(direction: Tensor) -> dict[str, Tensor]:
+        with forward_ad.dual_level(), _without_fused_attention():
+            torch.manual_seed(seed)
+            model(forward_ad.make_dual(images, direction))
+            found = {name: forward_ad.unpack_dual(responses) for name, responses in capture.responses.items()}
+        if all(dual.tangent is None for dual in found.values()):
+            raise NotImplementedError("no layer depends on the image by a derivative")
+        return {
+            name: torch.zeros_like(dual.primal) if dual.tangent is None else dual.tangent
+            for name, dual in found.items()
+        }
+
+    return _each(derivative, directions)
 
 
 def _differences(
-    model: UnitRangeModel, capture: Capture, images: Tensor, direction: Tensor, seed: int
+    model: UnitRangeModel, capture: Capture, images: Tensor, directions: Tensor, seed: int
 ) -> dict[str, Tensor]:
-    found = []
-    for step in (STEP, -STEP):
+    """differences"""
+
+    def responses(images: Tensor) -> dict[str, Tensor]:
         torch.manual_seed(seed)  # a model that draws random numbers draws the same ones
-        model(images + step * direction)
-        found.append(capture.responses)
-    return {name: (values - found[1][name]) / (2 * STEP) for name, values in found[0].items()}
+        model(images)
+        return capture.responses
+
+    def derivative(direction: Tensor) -> dict[str, Tensor]:
+        above, below = (responses(images + step * direction) for step in (STEP, -STEP))
+        return {name: (values - below[name]) / (2 * STEP) for name, values in above.items()}
+
+    return _each(derivative, directions)
+
+
+#: The best one first.
+_WAYS = (_forward_mode_together, _forward_mode, _differences)
+
+
+def _each(derivative: Callable[[Tensor], dict[str, Tensor]], directions: Tensor) -> dict[str, Tensor]:
+    found = [derivative(direction) for direction in directions]
+    return {name: torch.stack([values[name] for values in found]) for name in found[0]}
+
+
+@contextmanager
+def _without_fused_attention() -> Iterator[None]:
+    """Of the fused attentions none has a forward-mode derivative."""
+    with sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.script")  # torch's own use of it
+        yield
 
 
 def _finite(name: str, squares: Tensor) -> Tensor:

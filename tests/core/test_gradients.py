@@ -133,28 +133,28 @@ def test_exact_values_are_slopes_pixel_by_pixel():
     np.testing.assert_allclose(found, reference.input_gradients(responses, image[0].double().numpy()), rtol=1e-4)
 
 
+@pytest.mark.parametrize("way", [probes._forward_mode_together, probes._forward_mode])
 @pytest.mark.parametrize("name", ["resnet18", "test_vit", "test_convnext", "test_efficientnet"])
-def test_derivatives_are_those_of_backward_passes(name):
+def test_derivatives_are_those_of_backward_passes(name, way):
     """<w, J v> of forward mode is <J^T w, v> of a backward pass; differences come close."""
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     model = timm.create_model(name, num_classes=3, **({"img_size": 32} if "vit" in name else {})).eval()
     wrapped, images = wrap(model), pictures(2, 32)
-    direction = torch.randn_like(images)
+    directions = torch.randn(3, *images.shape)
     with frozen(model):
         layers = find_layers(model, wrapped.prepare(images))
         with torch.no_grad(), Capture(model, layers) as capture:
-            found = probes._forward_mode(wrapped, capture, images, direction, 0)
+            found = way(wrapped, capture, images, directions, 0)
         leaf = images.clone().requires_grad_()
         with Capture(model, layers) as capture:
             wrapped(leaf * 1)
     for layer in layers:
-        weights = torch.randn_like(found[layer.name])
+        weights = torch.randn_like(capture.responses[layer.name])
         (gradient,) = torch.autograd.grad((capture.responses[layer.name] * weights).sum(), leaf, retain_graph=True)
-        size = float(found[layer.name].norm() * weights.norm())
-        assert float((found[layer.name] * weights).sum()) == pytest.approx(
-            float((gradient * direction).sum()), abs=1e-4 * size
-        )
+        for values, direction in zip(found[layer.name], directions, strict=True):
+            expected, size = float((gradient * direction).sum()), float(values.norm() * weights.norm())
+            assert float((values * weights).sum()) == pytest.approx(expected, abs=1e-4 * size)
 
 
 def test_probes_see_the_directions_of_their_seed():
@@ -176,6 +176,46 @@ def test_probes_see_the_directions_of_their_seed():
     again = measured(model, images, 4, seed=7)["2"]
     assert torch.equal(again.squares, found.squares)
     assert not torch.equal(measured(model, images, 4, seed=8)["2"].squares, found.squares)
+
+
+class OneByOne(torch.autograd.Function):
+    """Has a derivative, but not one for several directions at a time."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        ctx.save_for_forward(x)
+        return x * x
+
+    @staticmethod
+    def jvp(ctx: object, tangent: Tensor) -> Tensor:
+        return 2 * ctx.saved_tensors[0] * tangent
+
+
+class Alone(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return OneByOne.apply(x)
+
+
+class Random(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rand_like(x)
+
+
+@pytest.mark.parametrize(("special", "together"), [(Alone(), False), (Random(), True), (nn.Identity(), True)])
+def test_the_ways_to_take_derivatives_agree(special, together, monkeypatch, caplog):
+    model, images = net(special), pictures(3)
+    caplog.set_level("INFO", "selplug")
+    found = measured(model, images, 10)
+    assert ("several in a pass do not work here" in caplog.text) == (not together)
+    monkeypatch.setattr(probes, "_WAYS", (probes._forward_mode,))
+    for name, expected in measured(model, images, 10).items():
+        assert not found[name].differences
+        torch.testing.assert_close(found[name].squares, expected.squares, rtol=1e-4, atol=1e-9)
+    monkeypatch.setattr(probes, "_WAYS", (probes._forward_mode_together,))
+    if together:  # however many at a time, the last pass with fewer
+        monkeypatch.setattr(probes, "TOGETHER", 4)
+        for name, values in measured(model, images, 10).items():
+            torch.testing.assert_close(found[name].squares, values.squares, rtol=1e-4, atol=1e-9)
 
 
 def test_differences_where_an_operation_has_no_forward_mode():
