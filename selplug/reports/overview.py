@@ -100,8 +100,9 @@ def overview(report: Report, value: Value | None = None, change: bool = False) -
     room = {"l": 14 + 6 * max(map(len, ticks)), "b": 40 + 5 * max(map(len, xticks))}
     layout["margin"] |= room
     layout["meta"]["margin"] = room
-    layout["xaxis"] = depth_axis(xticks) | {"showgrid": False, "automargin": False, "tickangle": 60}
-    layout["yaxis"] = {"type": "category", "autorange": "reversed", "automargin": False, "showgrid": False}
+    unmeasured = {"showgrid": False, "automargin": False, "ticklabeloverflow": "allow"}
+    layout["xaxis"] = depth_axis(xticks) | {"tickangle": 60} | unmeasured
+    layout["yaxis"] = {"type": "category", "autorange": "reversed"} | unmeasured
     layout["yaxis"] |= {"tickfont": {"size": 10 if len(rows) > 24 else 11}, "dtick": 1}
     layout["meta"]["pick"] = {"x": "layer", "y": "condition"}
     return {"data": [cells], "layout": layout}

@@ -40,6 +40,19 @@ def test_without_a_script_tables_and_definitions_are_there(browser, tmp_path):
     context.close()
 
 
+def test_the_section_of_the_address_is_in_view_and_long_tables_are_printed(open_page):
+    """Whatever is drawn above it meanwhile; tables that are far away are not laid out, on paper they are."""
+    page = open_page(render(large_report(60, 16, examples=1)), "#definitions").page
+    top = page.evaluate("document.querySelector('#definitions').getBoundingClientRect().top")
+    assert top == pytest.approx(80, abs=2)
+    last = page.locator("#layers tbody tr:last-child th")
+    page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
+    page.wait_for_timeout(500)
+    assert last.inner_text() == ""
+    page.emulate_media(media="print")
+    assert last.inner_text() == "stages.4.blocks.11.act2"
+
+
 def test_200_layers_under_90_conditions_stay_small():
     assert len(render(large_report()).encode()) < 15_000_000
 

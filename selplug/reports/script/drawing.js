@@ -113,6 +113,15 @@ const idle = () =>
     else setTimeout(resolve, 30);
   });
 
+// The section that the address names stays where it is while plots above it are drawn, until the reader moves.
+let held = null;
+function hold() {
+  held = waiting.size ? document.getElementById(location.hash.slice(1).split("?")[0]) : null;
+}
+for (const type of ["wheel", "touchmove", "pointerdown", "keydown"]) {
+  window.addEventListener(type, () => (held = null), {passive: true});
+}
+
 let working = false;
 async function work() {
   if (working) return;
@@ -122,8 +131,10 @@ async function work() {
     while (waiting.size) {
       if (!urgent()) await idle();
       await draw(urgent() || waiting.values().next().value);
+      held?.scrollIntoView({behavior: "instant"});
       document.documentElement.dataset.waiting = waiting.size;
     }
+    held = null;
   } finally {
     working = false;
   }

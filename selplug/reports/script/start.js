@@ -2,6 +2,7 @@
 recall();
 wire();
 settle();
+hold();
 document.documentElement.dataset.waiting = waiting.size;
 all(".canvas, #layer-values").forEach((canvas) => watcher.observe(canvas));
 window.addEventListener("hashchange", () => {
@@ -10,6 +11,7 @@ window.addEventListener("hashchange", () => {
     settle();
     redraw();
   } else remember();
+  hold();
 });
 const repaint = () => [...drawn.keys()].forEach(paint);
 dark.addEventListener("change", repaint);
