@@ -28,8 +28,9 @@ logger = logging.getLogger("selplug")
 STEP = 1e-4
 #: Directional derivatives per image. An even number, for two halves that know nothing of each other.
 PROBES = 16
-#: Derivatives taken in one pass, which then computes the responses themselves once: so many, of so many pixels in all.
-TOGETHER, PIXELS = 8, 2**24
+#: Derivatives taken in one pass, which then computes the responses themselves once: so many, of so many pixels in all,
+#: but at least two. On a CPU fewer: tensors beyond 32 MB come from the system each time, which costs what is saved.
+TOGETHER, PIXELS, PIXELS_ON_CPU = 8, 2**24, 2**18
 
 
 #: ``(model, capture, images, directions (K, N, C, H, W), seed) -> derivatives (K, N, U) by layer``
@@ -120,9 +121,9 @@ def _squares(
     derivatives: _Derivatives, model: UnitRangeModel, layers: Sequence[Layer], images: Tensor, probes: int, seed: int
 ) -> dict[str, Tensor]:
     generator = torch.Generator(images.device).manual_seed(seed)
-    pixels = len(images) * images.shape[2] * images.shape[3]
+    limit = PIXELS_ON_CPU if images.device.type == "cpu" else PIXELS
     # Even, so that both halves get as many.
-    together = max(2, min(TOGETHER, PIXELS // pixels) // 2 * 2)
+    together = max(2, min(TOGETHER, limit // (len(images) * images.shape[2] * images.shape[3])) // 2 * 2)
     squares: dict[str, Tensor] = {}
     with Capture(model.model, layers) as capture:
         for start in range(0, probes, together):
