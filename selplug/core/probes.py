@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -31,7 +32,6 @@ PROBES = 16
 #: Derivatives taken in one pass, which then computes the responses themselves once: so many, of so many pixels in all,
 #: but at least two. On a CPU fewer: tensors beyond 32 MB come from the system each time, which costs what is saved.
 TOGETHER, PIXELS, PIXELS_ON_CPU = 8, 2**24, 2**18
-
 
 #: ``(model, capture, images, directions (K, N, C, H, W), seed) -> derivatives (K, N, U) by layer``
 _Derivatives = Callable[[UnitRangeModel, Capture, Tensor, Tensor, int], dict[str, Tensor]]
@@ -104,7 +104,7 @@ def unit_gradients(
             exact = _backward(model, layers, images)
             if exact:
                 return {name: UnitGradients(_finite(name, values), 0) for name, values in exact.items()}
-        for derivatives in _WAYS:
+        for way, derivatives in _WAYS.items():
             differences = derivatives is _differences
             try:
                 found = _squares(derivatives, model, layers, images, probes, seed)
@@ -112,7 +112,7 @@ def unit_gradients(
             except RuntimeError as error:  # NotImplementedError is one
                 if differences:
                     raise
-                logger.info("%s do not work here, the next way is tried: %s", derivatives.__doc__, error)
+                logger.info("%s do not work here, the next way is tried: %s", way, error)
     return {name: UnitGradients(_finite(name, values), probes, differences) for name, values in found.items()}
 
 
@@ -140,12 +140,7 @@ def _squares(
 def _forward_mode_together(
     model: UnitRangeModel, capture: Capture, images: Tensor, directions: Tensor, seed: int
 ) -> dict[str, Tensor]:
-    """forward-mode derivatives, several in a pass"""
-
-    def responses(images: Tensor) -> dict[str, Tensor]:
-        torch.manual_seed(seed)
-        model(images)
-        return capture.responses
+    responses = partial(_responses, model, capture, seed)
 
     def derivative(direction: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = torch.func.jvp(responses, (images,), (direction,))[1]
@@ -161,13 +156,10 @@ def _forward_mode_together(
 def _forward_mode(
     model: UnitRangeModel, capture: Capture, images: Tensor, directions: Tensor, seed: int
 ) -> dict[str, Tensor]:
-    """forward-mode derivatives"""
-
     def derivative(direction: Tensor) -> dict[str, Tensor]:
         with forward_ad.dual_level(), _without_fused_attention():
-            torch.manual_seed(seed)
-            model(forward_ad.make_dual(images, direction))
-            found = {name: forward_ad.unpack_dual(responses) for name, responses in capture.responses.items()}
+            responses = _responses(model, capture, seed, forward_ad.make_dual(images, direction))
+            found = {name: forward_ad.unpack_dual(values) for name, values in responses.items()}
         if all(dual.tangent is None for dual in found.values()):
             raise NotImplementedError("no layer depends on the image by a derivative")
         return {
@@ -181,12 +173,7 @@ def _forward_mode(
 def _differences(
     model: UnitRangeModel, capture: Capture, images: Tensor, directions: Tensor, seed: int
 ) -> dict[str, Tensor]:
-    """differences"""
-
-    def responses(images: Tensor) -> dict[str, Tensor]:
-        torch.manual_seed(seed)  # a model that draws random numbers draws the same ones
-        model(images)
-        return capture.responses
+    responses = partial(_responses, model, capture, seed)
 
     def derivative(direction: Tensor) -> dict[str, Tensor]:
         above, below = (responses(images + step * direction) for step in (STEP, -STEP))
@@ -195,8 +182,18 @@ def _differences(
     return _each(derivative, directions)
 
 
-#: The best one first.
-_WAYS = (_forward_mode_together, _forward_mode, _differences)
+#: By the name that a message gives them, the best one first.
+_WAYS: dict[str, _Derivatives] = {
+    "forward-mode derivatives, several in a pass": _forward_mode_together,
+    "forward-mode derivatives": _forward_mode,
+    "differences": _differences,
+}
+
+
+def _responses(model: UnitRangeModel, capture: Capture, seed: int, images: Tensor) -> dict[str, Tensor]:
+    torch.manual_seed(seed)  # a model that draws random numbers draws the same ones
+    model(images)
+    return capture.responses
 
 
 def _each(derivative: Callable[[Tensor], dict[str, Tensor]], directions: Tensor) -> dict[str, Tensor]:

@@ -207,11 +207,11 @@ def test_the_ways_to_take_derivatives_agree(special, together, monkeypatch, capl
     caplog.set_level("INFO", "selplug")
     found = measured(model, images, 10)
     assert ("several in a pass do not work here" in caplog.text) == (not together)
-    monkeypatch.setattr(probes, "_WAYS", (probes._forward_mode,))
+    monkeypatch.setattr(probes, "_WAYS", {"alone": probes._forward_mode})
     for name, expected in measured(model, images, 10).items():
         assert not found[name].differences
         torch.testing.assert_close(found[name].squares, expected.squares, rtol=1e-4, atol=1e-9)
-    monkeypatch.setattr(probes, "_WAYS", (probes._forward_mode_together,))
+    monkeypatch.setattr(probes, "_WAYS", {"together": probes._forward_mode_together})
     if together:  # however many at a time, the last pass with fewer
         monkeypatch.setattr(probes, "TOGETHER", 4)
         for name, values in measured(model, images, 10).items():

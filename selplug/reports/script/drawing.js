@@ -116,7 +116,10 @@ const idle = () =>
 // The section that the address names stays where it is while plots above it are drawn, until the reader moves.
 let held = null;
 function hold() {
-  held = waiting.size ? document.getElementById(location.hash.slice(1).split("?")[0]) : null;
+  const [name, query] = location.hash.slice(1).split("?", 2);
+  const section = document.getElementById(name);
+  if (query) section?.scrollIntoView({behavior: "instant"}); // a browser does not know such an address
+  held = waiting.size ? section : null;
 }
 for (const type of ["wheel", "touchmove", "pointerdown", "keydown"]) {
   window.addEventListener(type, () => (held = null), {passive: true});

@@ -55,8 +55,7 @@ function remember() {
 
 // Takes over what the address says; names that this report does not have are passed over.
 function recall() {
-  const [section, text] = location.hash.slice(1).split("?", 2);
-  const query = new URLSearchParams(text);
+  const query = new URLSearchParams(location.hash.split("?", 2)[1]);
   chosen.layer = Math.max(0, layers.indexOf(query.get("layer")));
   if (query.get("conditions") === "all") show(everything);
   else if (query.has("conditions")) {
@@ -67,5 +66,4 @@ function recall() {
     menu.value = query.get(menu.id) ?? menu.options[0].value;
     if (menu.selectedIndex < 0) menu.selectedIndex = 0;
   }
-  if (text && section) document.getElementById(section)?.scrollIntoView({behavior: "instant"});
 }
