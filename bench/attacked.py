@@ -9,9 +9,10 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from selplug import registry
-from selplug.core.compiled import CompiledModel
-from selplug.core.perturb import UnitRangeModel, batch_seed, run_perturbation
+from selplug import specs
+from selplug.core.model.compiled import CompiledModel
+from selplug.core.model.unit_range import UnitRangeModel
+from selplug.core.perturb import batch_seed, run_perturbation
 
 from .harness import Row, interleaved, ratio_row
 
@@ -67,7 +68,7 @@ def _half_right(predicted: Tensor) -> Tensor:
 
 def _attack(model: nn.Module, data: Batches) -> float:
     """The accuracy under attack."""
-    chosen = registry.perturbation(SPEC)
+    chosen = specs.perturbation(SPEC)
     perturb = chosen.factory(model, **chosen.options)
     correct = []
     for number, (images, labels) in enumerate(data):

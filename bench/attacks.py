@@ -7,8 +7,9 @@ import torch
 import torchattacks
 from torch import nn
 
-from selplug import registry
-from selplug.core.perturb import UnitRangeModel, batch_seed, run_perturbation
+from selplug import specs
+from selplug.core.model.unit_range import UnitRangeModel
+from selplug.core.perturb import batch_seed, run_perturbation
 
 from .harness import Row, interleaved, ratio_row
 
@@ -37,7 +38,7 @@ def rows(rounds: int = 5) -> list[Row]:
     model = timm.create_model("resnet18", num_classes=10).eval().to(device)
     size, count, batches = (224, 128, 4) if device == "cuda" else (64, 32, 2)
     data = [(torch.rand(count, 3, size, size, device=device), torch.randint(10, (count,), device=device))] * batches
-    spec = registry.perturbation("pgd:eps=1/255,alpha=0.25/255,steps=20")
+    spec = specs.perturbation("pgd:eps=1/255,alpha=0.25/255,steps=20")
     wrapped = UnitRangeModel(model, (MEAN, STD), 10)
     perturb = spec.factory(wrapped, **spec.options)
     by_hand = Normalized(model).eval().to(device)

@@ -7,10 +7,11 @@ import warnings
 import timm
 import torch
 from captum.attr import NeuronGradient
-from selplug_captum import InputUnitGradient, LayerClassSelectivity
+from selplug_captum.input_gradient import InputUnitGradient
+from selplug_captum.selectivity import LayerClassSelectivity
 from torch import Tensor, nn
 
-from selplug.core.capture import find_layers
+from selplug.core.model.capture import find_layers
 
 from .harness import Row, interleaved, ratio_row
 

@@ -7,8 +7,8 @@ from functools import partial
 import timm
 import torch
 
-from selplug.core.audit import run_audit
-from selplug.core.metrics import ClassSelectivity, Dimensionality
+from selplug.audits.engine.run import run_audit
+from selplug.core.measures.metrics import ClassSelectivity, Dimensionality
 from selplug.core.types import Subject
 
 from .harness import Row, interleaved, ratio_row

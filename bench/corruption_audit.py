@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from selplug import registry
-from selplug.core.audit import run_audit
-from selplug.core.metrics import ClassSelectivity, Dimensionality
+from selplug import registry, specs
+from selplug.audits.engine.run import run_audit
+from selplug.core.measures.metrics import ClassSelectivity, Dimensionality
 from selplug.core.types import Subject
 
 from .harness import Row
@@ -36,7 +36,7 @@ def rows(passes: int = 5) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         subject = _subject(folder)
     images = [batch for batch, _ in subject.loader]
-    perturbations = registry.perturbations("corruptions")
+    perturbations = specs.perturbations("corruptions")
 
     def bare() -> None:
         with torch.no_grad():

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from selplug import registry
+from selplug import specs
 from selplug.core.types import Samples
 
 from .harness import Row
@@ -53,7 +53,7 @@ def rows() -> list[Row]:
     names = [
         p.name[:-2]
         for group in ("corruptions", "corruptions-extra")
-        for p in registry.perturbations(f"{group}:severities=1")
+        for p in specs.perturbations(f"{group}:severities=1")
     ]
     command = [str(python), "-W", "ignore", "-c", THEIRS, str(PLACE / "images.npy"), str(ROUNDS), str(IMAGES), *names]
     theirs = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)  # noqa: S603
@@ -80,7 +80,7 @@ def _ours(names: list[str]) -> dict[str, float]:
     result = {}
     for name in names:
         total = 0.0
-        for perturbation in registry.perturbations(name):
+        for perturbation in specs.perturbations(name):
             perturb = perturbation.factory(None, **perturbation.options)
             perturb(images[:1], None, samples)
             rounds = []

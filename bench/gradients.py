@@ -13,11 +13,12 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from selplug.core.capture import Capture, Layer, find_layers
-from selplug.core.gradients import GradientVariability, cv_over_samples, cv_over_units
-from selplug.core.perturb import UnitRangeModel
-from selplug.core.probes import STEP, UnitGradients, unit_gradients
-from selplug.core.state import frozen
+from selplug.core.measures.gradients import GradientVariability, cv_over_samples, cv_over_units
+from selplug.core.measures.unit_gradients import STEP, UnitGradients, unit_gradients
+from selplug.core.model.capture import Capture, find_layers
+from selplug.core.model.layers import Layer
+from selplug.core.model.state import frozen
+from selplug.core.model.unit_range import UnitRangeModel
 
 from .harness import Row, interleaved, ratio_row
 

@@ -44,7 +44,7 @@ def _peak(samples: int) -> float:
 def _measure(samples: int) -> float:
     import timm
 
-    from selplug import audit
+    from selplug.audits.api import audit
 
     torch.manual_seed(0)
     model = timm.create_model("resnet18", num_classes=CLASSES)

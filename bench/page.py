@@ -21,7 +21,7 @@ def rows(rounds: int = 7) -> list[Row]:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from sample_report import large_report  # type: ignore[import-not-found, unused-ignore]
 
-    from selplug.reports.page import render
+    from selplug.audits.page.page import render
 
     what = "200 layers under 90 conditions, all measures"
     start = time.perf_counter()

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from selplug.core.capture import find_layers
-from selplug.core.regularizer import SelectivityRegularizer
+from selplug.core.model.capture import find_layers
+from selplug.core.training.regularizer import SelectivityRegularizer
 
 from .harness import Row, interleaved, peak_memory, ratio_row
 

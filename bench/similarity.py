@@ -13,8 +13,8 @@ import timm
 import torch
 from torch import Tensor
 
-from selplug.core.compare import run_similarity
 from selplug.core.types import Subject
+from selplug.similarities.run import run_similarity
 
 from .harness import Row, interleaved, ratio_row
 

@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 
 from selplug import registry
-from selplug.budgets import worst_case_attacks
-from selplug.core.audit import run_audit
-from selplug.core.types import AuditResult
+from selplug.audits.engine.results import AuditResult
+from selplug.audits.engine.run import run_audit
+from selplug.specs.budgets import worst_case_attacks
 
 from .harness import Row, interleaved, ratio_row
 

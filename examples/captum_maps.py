@@ -29,8 +29,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from torch import Tensor, nn
 
-from selplug import registry
-from selplug.core.perturb import UnitRangeModel, run_perturbation
+from selplug import registry, specs
+from selplug.core.model.unit_range import UnitRangeModel
+from selplug.core.perturb import run_perturbation
 
 BLOCKS = [f"layer{stage}.{block}.act2" for stage in (1, 2, 3) for block in (0, 1, 2)]
 MAPS, ENERGY = "layer3.1.act2", "layer2.0.act2"
@@ -65,7 +66,7 @@ def prepare(checkpoint: Path, data: Path, samples: int, train_samples: int) -> S
     subject, train = images_of(checkpoint, data, "train", train_samples)
     subject, test = images_of(checkpoint, data, "test", samples)
     model = UnitRangeModel(subject.model, subject.normalize, 10).eval()
-    spec = registry.perturbation(ATTACK)
+    spec = specs.perturbation(ATTACK)
     attack = spec.factory(model, **spec.options)
     attacked = torch.cat([run_perturbation(model, attack, x, y).images for x, y in test])
     images, labels = (torch.cat(parts) for parts in zip(*test, strict=True))

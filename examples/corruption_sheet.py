@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
 
-from selplug import registry
+from selplug import specs
 from selplug.core.perturb import run_perturbation
 
 SHOWN, LABEL = 112, 130
@@ -32,7 +32,7 @@ def main() -> None:
     left, top = (image.width - side) // 2, (image.height - side) // 2
     pixels = np.array(image.crop((left, top, left + side, top + side)).resize((224, 224), Image.Resampling.BICUBIC))
     batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-    perturbations = [p for group in ("corruptions", "corruptions-extra") for p in registry.perturbations(group)]
+    perturbations = [p for group in ("corruptions", "corruptions-extra") for p in specs.perturbations(group)]
     rows = len(perturbations) // 5
     sheet = Image.new("RGB", (LABEL + 5 * SHOWN, rows * SHOWN), "white")
     pen = ImageDraw.Draw(sheet)

@@ -9,29 +9,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from ._version import __version__
 
 if TYPE_CHECKING:
-    from .api import audit
-    from .compare_api import compare
+    from .audits.api import audit
+    from .audits.reading import read
+    from .audits.report import Report
+    from .comparisons.api import compare
     from .core.errors import SelplugError
     from .core.types import Perturbation, Subject
-    from .reports.reading import read
-    from .reports.report import Report
-    from .similarity_api import similarity
+    from .similarities.api import similarity
 
 __all__ = ["Perturbation", "Report", "SelplugError", "Subject", "__version__", "audit", "compare", "read", "similarity"]
 
 # Loaded on first use: `selplug --help` has no need for torch.
 _HOMES = {
-    "audit": ".api",
-    "compare": ".compare_api",
+    "audit": ".audits.api",
+    "compare": ".comparisons.api",
     "Perturbation": ".core.types",
-    "Report": ".reports.report",
+    "Report": ".audits.report",
     "SelplugError": ".core.errors",
     "Subject": ".core.types",
-    "read": ".reports.reading",
-    "similarity": ".similarity_api",
+    "read": ".audits.reading",
+    "similarity": ".similarities.api",
 }
 
 
@@ -41,3 +41,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

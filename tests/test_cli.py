@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from selplug.cli.commands.arguments import one_value_each
+from selplug.cli.commands.commands import main
 
 import selplug
 from selplug import registry
-from selplug.cli import _one_value_each, main
 
 timm = pytest.importorskip("timm")
 Image = pytest.importorskip("PIL.Image")
@@ -126,15 +127,15 @@ def test_the_same_command_twice_gives_the_same_files_but_for_times(audit, tmp_pa
 
 def test_timm_spellings_with_any_number_of_values():
     arguments = ["audit", "m", "--mean", "0.5", ".4", "-1", "--model-kwargs", "a=1", "b=x", "--std", "0.2", "-b", "4"]
-    assert _one_value_each(arguments) == [
+    assert one_value_each(arguments) == [
         *("audit", "m", "--mean", "0.5", "--mean", ".4", "--mean", "-1"),
         *("--model-kwargs", "a=1", "--model-kwargs", "b=x", "--std", "0.2", "-b", "4"),
     ]
-    assert _one_value_each(["--mean", "0.5", "resnet18"]) == ["--mean", "0.5", "resnet18"]
+    assert one_value_each(["--mean", "0.5", "resnet18"]) == ["--mean", "0.5", "resnet18"]
     for given in (["--torchcompile"], ["--torchcompile", "-b", "4"], ["--torchcompile", "--amp"]):
-        assert _one_value_each(given) == ["--torchcompile", "inductor", *given[1:]]
-    assert _one_value_each(["--torchcompile", "eager", "--amp"]) == ["--torchcompile", "eager", "--amp"]
-    assert _one_value_each(["--torchcompile=eager"]) == ["--torchcompile=eager"]
+        assert one_value_each(given) == ["--torchcompile", "inductor", *given[1:]]
+    assert one_value_each(["--torchcompile", "eager", "--amp"]) == ["--torchcompile", "eager", "--amp"]
+    assert one_value_each(["--torchcompile=eager"]) == ["--torchcompile=eager"]
 
 
 def test_normalization_options_reach_the_model(audit, tmp_path):
@@ -274,7 +275,7 @@ def test_ctrl_c_ends_with_130_and_no_half_report(images, weights, tmp_path):
     arguments += ["--perturb", "pgd:eps=8/255,steps=100000", "--output", tmp_path / "out", "-j", 0]
     # A shell that runs the tests in its background has its children ignore Ctrl-C.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    command = [sys.executable, "-c", f"{heed}\nfrom selplug.cli import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", f"{heed}\nfrom selplug.cli.commands import main; main()", *map(str, arguments)]
     log = tmp_path / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(command, stderr=stream, cwd=tmp_path)  # noqa: S603

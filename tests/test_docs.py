@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import torch
 import typer
-from selplug_timm.train_flags import make_parser
+from selplug.audits.report import Report
+from selplug.cli.commands.commands import app
+from selplug_timm.train.flags import make_parser
 
-from selplug import __version__, registry
-from selplug.cli import app
-from selplug.reports.plotting import Plots
-from selplug.reports.report import Report
+from selplug import registry, specs
+from selplug._version import __version__
+from selplug.audits.figures.notebook import Plots
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -115,12 +116,12 @@ def check_selplug(arguments: list[str], line: str) -> None:
     for option in (argument for argument in rest if re.match(r"--?[a-z]", argument)):
         assert option in options_of(COMMANDS[command]), f"{command} has no {option}: {line}"
     for previous, argument in itertools.pairwise(rest):
-        for spec in {"--perturb": [argument], "--worst-case": registry.split_specs(argument)}.get(previous, []):
+        for spec in {"--perturb": [argument], "--worst-case": specs.split_specs(argument)}.get(previous, []):
             resolve(spec)
         if previous == "--measure":
             registry.load("selplug.measures", argument)
         if previous == "--method" and not registry.plugins("selplug.attributions")[argument.partition(":")[0]].missing:
-            registry.attribution(argument)
+            specs.attribution(argument)
 
 
 def hook_flags() -> dict[str, Any]:
@@ -144,11 +145,11 @@ def check_hook_flags(arguments: list[str], line: str) -> None:
 
 def resolve(spec: str) -> None:
     """Name and options of a perturbation, values included."""
-    if registry.plugins("selplug.perturbations")[registry.spec_name(spec)].missing:
+    if registry.plugins("selplug.perturbations")[specs.spec_name(spec)].missing:
         return
     model = torch.nn.Flatten()
     model.num_classes = 10  # type: ignore[assignment]
-    for perturbation in registry.perturbations(spec):
+    for perturbation in specs.perturbations(spec):
         perturbation.factory(model, **perturbation.options)
 
 
@@ -161,7 +162,7 @@ def test_specs_in_running_text_resolve():
         if spec.partition(":")[0] in ours and "NAME" not in spec
     }
     assert len(specs) >= 2
-    for spec in (each for listed in specs for each in registry.split_specs(listed)):
+    for spec in (each for listed in specs for each in specs.split_specs(listed)):
         resolve(spec)
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 import typer
+from selplug.cli.commands.commands import app, main
 
 from selplug import registry
-from selplug.cli import app, main
 from selplug.core.errors import InputError
-from selplug.explain_cli import SHARED
+from selplug.run.subject_flags import SHARED
 
 timm = pytest.importorskip("timm")
 captum = pytest.importorskip("captum.attr")
@@ -309,7 +309,7 @@ def test_a_checkpoint_of_another_model_and_a_folder_that_cannot_be_written(expla
 
 
 def test_a_class_name_that_several_have_needs_a_number():
-    from selplug.explain_api import _target
+    from selplug.explanations.api import _target
 
     assert [_target(text, ["a", "7", "a"]) for text in ("7", "2", "true")] == [1, 2, "true"]
     with pytest.raises(InputError, match="several classes; give a number: 0, 2"):
@@ -332,7 +332,7 @@ def test_every_shared_flag_is_that_of_audit():
 
 
 def test_help_imports_neither_torch_nor_captum():
-    code = "import sys; from selplug.cli import main\ntry: main(['explain', '--help'])\nfinally: "
+    code = "import sys; from selplug.cli.commands import main\ntry: main(['explain', '--help'])\nfinally: "
     code += "print({'torch', 'captum'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout.rstrip().endswith("set()")

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 import selplug
-from selplug.core import layers as rules
-from selplug.core.capture import Capture, find_layers
-from selplug.core.metrics import ClassSelectivity
+from selplug.core.measures.metrics import ClassSelectivity
+from selplug.core.model import layers as rules
+from selplug.core.model.capture import Capture, find_layers
 
 timm = pytest.importorskip("timm")
 

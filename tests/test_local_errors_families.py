@@ -10,7 +10,7 @@ from test_families import FAMILIES, build
 from torch.nn import functional as F
 
 from selplug.core.errors import CaptureError
-from selplug.core.local_errors import LocalErrors
+from selplug.core.training.local_errors import LocalErrors
 
 timm = pytest.importorskip("timm")
 
@@ -24,7 +24,7 @@ SMALLER = {"deepseek_vit_412m": 2, "gemma4_vit_167m": 2}
 
 @pytest.mark.parametrize("entry", FAMILIES.split(), ids=lambda entry: entry.partition(":")[0])
 def test_family(entry: str) -> None:
-    from selplug_timm.local_errors import stages_of
+    from selplug_timm.hooks.load.local_errors import stages_of
 
     family, _, rest = entry.partition(":")
     name, _, size = rest.partition("@")

@@ -12,10 +12,11 @@ import pytest
 import reference
 import torch
 
-from selplug import registry
-from selplug.api import audit_subject
-from selplug.core.compiled import CompiledModel
-from selplug.core.perturb import UnitRangeModel, batch_seed, run_perturbation
+from selplug import registry, specs
+from selplug.audits.api import audit_subject
+from selplug.core.model.compiled import CompiledModel
+from selplug.core.model.unit_range import UnitRangeModel
+from selplug.core.perturb import batch_seed, run_perturbation
 
 pytest.importorskip("timm")
 torchattacks = pytest.importorskip("torchattacks")
@@ -131,7 +132,7 @@ def test_the_compiled_or_channels_last_network_is_attacked_alike(subject, backen
     other = UnitRangeModel(model, subject.normalize, 10, channels_last)
     other = CompiledModel(other, backend, images) if backend else other
     found = []
-    attack = registry.perturbation("pgd:eps=0.5/255,alpha=0.125/255,steps=5")
+    attack = specs.perturbation("pgd:eps=0.5/255,alpha=0.125/255,steps=5")
     for network in (plain, other):
         inputs = images.clone().requires_grad_()
         logits = network(inputs)

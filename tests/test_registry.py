@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selplug import registry
+from selplug import registry, specs
 from selplug.core.errors import InputError, PluginError
 from selplug.core.noise import gaussian_noise
 
@@ -34,7 +34,7 @@ def distribution(folder: Path, name: str, entry_points: str, modules: dict[str, 
     ],
 )  # fmt: skip
 def test_values(text, value):
-    found = registry.parse_value(text)
+    found = specs.parse_value(text)
     assert found == value
     assert type(found) is type(value)
 
@@ -47,7 +47,7 @@ def test_values(text, value):
 )
 def test_specs_survive_the_round_trip(name, options):
     spec = name + (":" if options else "") + ",".join(f"{key}={value!r}" for key, value in options.items())
-    assert registry.parse_spec(f"  {spec} ") == (name, options)
+    assert specs.parse_spec(f"  {spec} ") == (name, options)
 
 
 @pytest.mark.parametrize(
@@ -64,23 +64,23 @@ def test_specs_survive_the_round_trip(name, options):
     ],
 )
 def test_a_path_behind_the_colon(spec, options):
-    assert registry.parse_spec(spec, "dir") == ("n", options)
+    assert specs.parse_spec(spec, "dir") == ("n", options)
 
 
 @pytest.mark.parametrize("spec", ["n:a,dir=b", "n:dir=", "n:a,k="])
 def test_a_path_that_is_wrong(spec):
     with pytest.raises(InputError):
-        registry.parse_spec(spec, "dir")
+        specs.parse_spec(spec, "dir")
 
 
 @given(st.text(max_size=30))
 def test_any_text_parses_or_is_refused_clearly(text):
     try:
-        name, options = registry.parse_spec(text)
+        name, options = specs.parse_spec(text)
     except InputError:
         return
     assert name
-    assert all(key.isidentifier() or key == registry.LEVEL for key in options)
+    assert all(key.isidentifier() or key == specs.LEVEL for key in options)
 
 
 @pytest.mark.parametrize(
@@ -98,29 +98,29 @@ def test_any_text_parses_or_is_refused_clearly(text):
 )
 def test_bad_specs_are_named(spec, message):
     with pytest.raises(InputError, match=message):
-        registry.perturbation(spec)
+        specs.perturbation(spec)
 
 
 def test_options_in_force_are_those_given_and_the_defaults():
-    perturbation = registry.perturbation(" gaussian-noise ")
+    perturbation = specs.perturbation(" gaussian-noise ")
     assert (perturbation.name, perturbation.options, perturbation.kind) == ("gaussian-noise", {"std": 0.1}, "noise")
     assert perturbation.factory is gaussian_noise
-    assert registry.perturbation("gaussian-noise:std=1").options == {"std": 1.0}
+    assert specs.perturbation("gaussian-noise:std=1").options == {"std": 1.0}
 
     def needs(model, size: int, *, flag: bool = False, word: str = "a"):
         """A factory with a required option."""
 
     with pytest.raises(InputError, match="needs the option size, as in x:size="):
-        registry.check_options("x", needs, {})
-    assert registry.check_options("x", needs, {"size": 3}) == {"size": 3, "flag": False, "word": "a"}
+        specs.check_options("x", needs, {})
+    assert specs.check_options("x", needs, {"size": 3}) == {"size": 3, "flag": False, "word": "a"}
     for options, message in (({"size": 1, "flag": 3}, "true or false"), ({"size": 1, "word": 3}, "a word")):
         with pytest.raises(InputError, match=message):
-            registry.check_options("x", needs, options)
+            specs.check_options("x", needs, options)
 
 
 def test_unknown_names_bring_the_near_ones():
     with pytest.raises(PluginError, match=r"unknown perturbation 'gausian-noise'; did you mean gaussian-noise"):
-        registry.perturbation("gausian-noise")
+        specs.perturbation("gausian-noise")
     known = "cka, dimensionality, gradients, procrustes, selectivity"
     with pytest.raises(PluginError, match=f"unknown measure 'zzz'; there are: {known}"):
         registry.load("selplug.measures", "zzz")
@@ -187,7 +187,7 @@ def test_without_host_libraries_everything_else_works(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "report.html").exists()
     for command, extra in ((["audit", "resnet18", "--data-dir", "."], "timm"), (["demo"], "demo")):
-        done = run(f"from selplug.cli import main\nmain({command!r})")
+        done = run(f"from selplug.cli.commands import main\nmain({command!r})")
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         assert f'which is not installed: pip install "selplug[{extra}]"' in done.stderr
@@ -208,4 +208,4 @@ def test_without_host_libraries_everything_else_works(tmp_path):
 )
 def test_names_that_differ_by_a_dash_alone(spec, message):
     with pytest.raises(InputError, match=message):
-        registry.perturbations(spec)
+        specs.perturbations(spec)

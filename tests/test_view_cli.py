@@ -5,8 +5,7 @@ from __future__ import annotations
 import webbrowser
 
 import pytest
-
-from selplug.cli import main
+from selplug.cli.commands.commands import main
 
 
 @pytest.fixture

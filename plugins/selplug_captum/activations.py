@@ -12,10 +12,10 @@ import torch
 from captum._utils.common import _format_additional_forward_args, _reduce_list, _run_forward, _sort_key_list
 from torch import Tensor, nn
 
-from selplug.core.calibration import Calibration
-from selplug.core.capture import uncompiled
 from selplug.core.errors import CaptureError, InputError
-from selplug.core.layers import Layer
+from selplug.core.model.calibration import Calibration
+from selplug.core.model.capture import uncompiled
+from selplug.core.model.layers import Layer
 
 from .modes import evaluating
 
@@ -61,8 +61,8 @@ class Activations:
     """Runs a forward function and returns the activations of some layers, one tuple of calls per layer.
 
     The unit axis is found as everywhere in selplug, from the modules before and after the layer
-    (:class:`~selplug.core.calibration.Calibration`), by one pass of at most two samples in eval mode before the first
-    one. Hooks are there only while the forward function runs.
+    (:class:`~selplug.core.model.calibration.Calibration`), by one pass of at most two samples in eval mode before the
+    first one. Hooks are there only while the forward function runs.
 
     Args:
         forward_func: any callable; a model after ``torch.compile`` is run as it was before, since hooks that come later

@@ -10,9 +10,9 @@ from captum.attr import LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from selplug.core import functional
 from selplug.core.errors import InputError
-from selplug.core.metrics import Dimensionality
+from selplug.core.measures import functional
+from selplug.core.measures.metrics import Dimensionality
 
 from .activations import Activation, Inputs
 from .method import UnitMethod

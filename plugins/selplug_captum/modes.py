@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from selplug.core.errors import InputError
-from selplug.core.state import on_this_thread
+from selplug.core.model.state import on_this_thread
 
 
 @contextmanager

@@ -14,10 +14,11 @@ import torch
 from captum.robust import Perturbation
 from torch import Tensor, nn
 
-from selplug import registry
+from selplug import specs
 from selplug.core.errors import InputError
-from selplug.core.perturb import TOLERANCE, UnitRangeModel, batch_seed, run_perturbation
-from selplug.core.state import frozen
+from selplug.core.model.state import frozen
+from selplug.core.model.unit_range import UnitRangeModel
+from selplug.core.perturb import TOLERANCE, batch_seed, run_perturbation
 
 
 class RegistryPerturbation(Perturbation):
@@ -58,7 +59,7 @@ class RegistryPerturbation(Perturbation):
             raise InputError(f"expected the model as nn.Module, got {type(forward_func).__name__}")
         if normalized_inputs and normalize is None:
             raise InputError("normalized_inputs needs the normalization: give normalize=(mean, std)")
-        self.perturbation = registry.perturbation(spec)
+        self.perturbation = specs.perturbation(spec)
         self.model = UnitRangeModel(forward_func, normalize, 0)
         self.normalized_inputs = normalized_inputs
         self.seed = seed
@@ -82,7 +83,7 @@ class RegistryPerturbation(Perturbation):
             raise InputError(f"expected one tensor of images (N, C, H, W), got {what}")
         unit = self._unit_range(images) if self.normalized_inputs else images
         name, factory = self.perturbation.name, self.perturbation.factory
-        checked = registry.check_options(name, factory, {**self.perturbation.options, **options})
+        checked = specs.check_options(name, factory, {**self.perturbation.options, **options})
         if not self.model.num_classes:
             with torch.no_grad(), frozen(self.model):
                 self.model.num_classes = self.model(unit[:1]).shape[1]

@@ -10,9 +10,9 @@ from captum.attr import GradientAttribution, LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
-from selplug.core import functional
 from selplug.core.errors import CaptureError, InputError
-from selplug.core.metrics import ClassSelectivity as SelectivitySums
+from selplug.core.measures import functional
+from selplug.core.measures.metrics import ClassSelectivity as SelectivitySums
 
 from .activations import Activation, Inputs
 from .method import UnitMethod, leaves

@@ -1,6 +1,6 @@
 """``python -m selplug_timm SCRIPT ARGUMENTS``."""
 
-from .launch import main
+from .launch.run import main
 
 if __name__ == "__main__":
     main()

@@ -19,15 +19,15 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from selplug.audits.report import Report
 from sklearn.datasets import load_digits
 
-from selplug import registry
-from selplug.api import MEASURES, audit_subject
-from selplug.compare_api import compare
-from selplug.reports import check_writable
-from selplug.reports.report import Report
+from selplug import specs
+from selplug.audits.api import MEASURES, audit_subject
+from selplug.comparisons.api import compare
+from selplug.report.saving import check_writable
 
-from .launch import run as launch
+from .launch.run import run as launch
 from .subject import load
 
 ALPHAS = (-1.0, 0.0, 1.0)
@@ -57,7 +57,7 @@ def run(output: Path, seed: int = 0) -> list[Report]:
         # The last weights: those that did best on the images of the audit would flatter it.
         subject = load(str(run_folder / "last.pth.tar"), {"workers": 0, "seed": seed})
         subject = replace(subject, name=f"{subject.name}, alpha {_signed(alpha)}")
-        perturbations = [registry.perturbation(spec) for spec in PERTURBATIONS]
+        perturbations = [specs.perturbation(spec) for spec in PERTURBATIONS]
         report = audit_subject(subject, perturbations, MEASURES, seed=seed)
         report.save(output / name)
         reports.append(report)

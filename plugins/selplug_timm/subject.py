@@ -17,14 +17,14 @@ from selplug.core.draw import balanced_draw
 from selplug.core.errors import InputError
 from selplug.core.types import Subject
 
-from .checkpoint import load_checkpoint
-from .data import ImageLoader, Samples, StreamLoader, bad_label, eval_transform, to_unit_range
-from .model import build_model, count_classes, data_config, wants_probe, weights_source
+from .images.dataset_kinds import read_class_map
+from .images.loaders import ImageLoader, Samples, StreamLoader, bad_label, eval_transform, to_unit_range
+from .images.source import Source, open_source, read_file
+from .models.checkpoint import load_checkpoint
+from .models.model import build_model, count_classes, data_config, wants_probe, weights_source
+from .models.run_folder import with_run
 from .options import Options, parse_options
 from .paths import listed, shown, shown_after
-from .places import read_class_map
-from .runs import with_run
-from .source import Source, open_source, read_file
 
 
 def load(model: str, options: Mapping[str, Any]) -> Subject:
@@ -35,7 +35,7 @@ def load(model: str, options: Mapping[str, Any]) -> Subject:
             ``hf-hub:OWNER/NAME``, ``local-dir:FOLDER``, ``FILE.py:factory`` for a callable that returns an nn.Module,
             or the folder of a training run of timm.
         options: see :class:`selplug_timm.options.Options`; None stands for what the training run says whose
-            checkpoint this is (:mod:`selplug_timm.runs`), and without one for the default.
+            checkpoint this is (:mod:`selplug_timm.models.run_folder`), and without one for the default.
 
     Returns:
         The model on the CPU in eval mode; a loader of float32 images in [0, 1] in a fixed order; mean and std apart as

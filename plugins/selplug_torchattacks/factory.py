@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from selplug.core.errors import InputError
-from selplug.core.state import frozen
+from selplug.core.model.state import frozen
 from selplug.core.types import Perturb
 
 from .ensemble import build as build_ensemble

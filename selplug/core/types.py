@@ -2,13 +2,51 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from torch import Tensor, nn
 from torchmetrics import Metric
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """A method as asked for.
+
+    Args:
+        name: what to call it; the spec that it came from.
+        factory: a class as Captum's are: ``factory(forward_func)`` or ``factory(forward_func, layer)``, with
+            ``attribute(inputs, target=...)`` and, if it has to see labelled data first, ``fit(loader)``. One that has
+            ``fit`` is made with a list of layers where it knows them, and then gives a list.
+        init: options of the constructor.
+        attribute: options of ``attribute``.
+    """
+
+    name: str
+    factory: Any
+    init: Mapping[str, Any] = field(default_factory=dict)
+    attribute: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def takes_layer(self) -> bool:
+        """Whether it explains a layer, or the input alone."""
+        return "layer" in inspect.signature(self.factory).parameters
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether it has to see labelled data first."""
+        return callable(getattr(self.factory, "fit", None))
+
+
+#: Sums of all conditions are kept at once up to this many bytes; beyond it the data is read in several passes.
+STATE_BYTES = 2 * 2**30
+
+
+#: ``(condition, samples done, samples in all)``, samples counted once per condition.
+Progress = Callable[[str, int, int], None]
+
 
 #: ``(images (N, C, H, W) in [0, 1], labels (N,)) -> images`` of the same shape, dtype and range. One with the attribute
 #: ``by_sample = True`` is called with a third argument, the :class:`Samples` of the batch.
@@ -98,130 +136,13 @@ class Perturbation:
         return threat(self.options) if threat else {}
 
 
-@dataclass(frozen=True)
-class TargetSuccess:
-    """The share of samples that a targeted attack drove into the class it aimed at, with its 95 % Wilson interval.
-
-    ``samples`` are those whose label is another class; None for both numbers where there are none.
-    """
-
-    success: float | None
-    success_ci95: tuple[float, float] | None
-    samples: int
-
-
-@dataclass(frozen=True)
-class Condition:
-    """One way of showing the images: clean, or under one perturbation.
-
-    ``accuracy`` in [0, 1] with its 95 % Wilson interval; ``l2_mean`` and ``linf_max`` are the sizes really applied, in
-    units of [0, 1] pixels, None for images of their own that no clean ones belong to. ``targeted`` is None unless the
-    attack aimed at classes.
-    """
-
-    name: str
-    spec: str
-    accuracy: float
-    accuracy_ci95: tuple[float, float]
-    samples: int
-    l2_mean: float | None
-    linf_max: float | None
-    targeted: TargetSuccess | None = None
-
-
-@dataclass(frozen=True)
-class Step:
-    """An attack that ran on the survivors of those before it: on ``samples``, of which ``survived`` stayed right."""
-
-    name: str
-    samples: int
-    survived: int
-
-
-@dataclass(frozen=True)
-class WorstCase:
-    """Accuracy where a sample counts only if it is right under all of ``conditions`` (clean and every attack).
-
-    ``steps`` are those of them that ran on survivors only, in order. With a ``norm`` and an ``eps``, in pixel units,
-    only images in that ball around the clean one count.
-    """
-
-    accuracy: float
-    accuracy_ci95: tuple[float, float]
-    samples: int
-    conditions: tuple[str, ...]
-    norm: str | None = None
-    eps: float | None = None
-    steps: tuple[Step, ...] = ()
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What the first batch says on whether attacks can be trusted (arXiv 1902.06705). ``samples`` of the batch.
-
-    ``zero_gradient`` is the share of samples where the gradient of the cross-entropy with respect to the image is 0 in
-    every value. ``randomized``: the same images gave other logits the second time. ``probabilities``: the outputs are
-    not negative and sum to 1. ``noise`` holds, by attack with a ball, how many of ``samples`` are right under random
-    noise of the ball's size and under the attack itself.
-    """
-
-    samples: int
-    zero_gradient: float
-    randomized: bool
-    probabilities: bool
-    noise: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-
-
-#: section ("selectivity", "dimensionality", "spectrum", a measure's name) -> value name -> JSON-ready number
-Sections = Mapping[str, Mapping[str, Any]]
-
-
-@dataclass(frozen=True)
-class LayerResult:
-    """What was measured of one layer, per condition and per difference clean -> perturbed.
-
-    ``arrays`` holds the values that are no single number: ``(condition, value name) -> array``, such as the index of
-    every unit (U,) or the eigenvalues (K,); those of a difference stand under ``"difference:" + condition``.
-    ``dead_units`` are those under clean images, None where class selectivity was not measured.
-    """
-
-    name: str
-    kind: str
-    units: int
-    dead_units: int | None
-    conditions: Mapping[str, Sections]
-    differences: Mapping[str, Sections]
-    rectified: bool = False
-    arrays: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Examples:
-    """A few images to look at: ``images[condition]`` (k, C, H, W) uint8, ``predictions[condition]`` (k,)."""
-
-    labels: tuple[int, ...] = ()
-    images: Mapping[str, np.ndarray] = field(default_factory=dict)
-    predictions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class AuditResult:
-    """All that one audit measured. ``samples_per_class`` (K,); ``probe`` is None where no attack ran.
-
-    ``samples_digest`` is a SHA-256 over the labels of all samples in order and, where the subject tells them, their
-    names, else their places in the data set: two audits with the same one are of the same samples.
-
-    ``facts`` is what perturbations with an attribute ``facts`` say of themselves after the run, JSON-ready, by name.
-    ``between_layers``: measure -> value name -> JSON-ready value over all layers of clean images at once, such as a map
-    layer x layer as a list of L rows.
-    """
-
-    conditions: tuple[Condition, ...]
-    worst_case: WorstCase | None
-    layers: tuple[LayerResult, ...]
-    samples_per_class: tuple[int, ...]
-    examples: Examples = field(default_factory=Examples)
-    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    probe: Probe | None = None
-    between_layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    samples_digest: str | None = None
+def describe(perturbation: Perturbation, num_classes: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """A perturbation as the settings of a report tell it; ``facts``: by name, what perturbations say of a run."""
+    describe: Callable[..., Mapping[str, Any]] | None = getattr(perturbation.factory, "describe", None)
+    options = describe(perturbation.options, num_classes) if describe else perturbation.options
+    return {
+        "name": perturbation.name,
+        "kind": perturbation.kind,
+        "options": {**options, **facts.get(perturbation.name, {})},
+        **({"threat": dict(perturbation.threat)} if perturbation.threat else {}),
+    }

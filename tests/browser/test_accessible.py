@@ -8,9 +8,9 @@ import re
 import pytest
 from sample_report import large_report, sample_report
 
-from selplug.core.types import Examples
-from selplug.reports.page import render
-from selplug.reports.style import printable
+from selplug.audits.engine.results import Examples
+from selplug.audits.page.page import render
+from selplug.report.style import printable
 
 HOSTILE = (
     "<script>alert(1)</script>",

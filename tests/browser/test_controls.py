@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from sample_report import large_report, sample_report
 
-from selplug.reports.groups import presets
-from selplug.reports.page import render
+from selplug.audits.page.condition_groups import presets
+from selplug.audits.page.page import render
 
 LAYERS = 6
 MANY = large_report(layers=LAYERS, units=24, examples=2, size=8)

@@ -9,8 +9,9 @@ from sample_report import large_report, sample_report
 from torch import nn
 
 import selplug
-from selplug.reports import packing, similarity_page
-from selplug.reports.page import render
+from selplug.audits.page.page import render
+from selplug.report import packing
+from selplug.similarities import page as similarity_page
 
 
 @pytest.mark.parametrize("plain", [0, packing.PLAIN])

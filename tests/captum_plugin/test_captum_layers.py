@@ -13,8 +13,8 @@ from captum_nets import CLASSES, METHODS, method, responses, stored, trace
 from selplug_captum.activations import Activations
 from torch import nn
 
-from selplug.core.capture import Capture, find_layers
 from selplug.core.errors import CaptureError, InputError
+from selplug.core.model.capture import Capture, find_layers
 
 LayerClassSelectivity, ClassSelectivity = method("layer-class-selectivity"), method("class-selectivity")
 LayerDimensionality, InputUnitGradient = method("layer-dimensionality"), method("input-unit-gradient")

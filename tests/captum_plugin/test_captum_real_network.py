@@ -13,8 +13,9 @@ import reference
 import torch
 from captum_nets import method, responses, stored
 
-from selplug import registry
-from selplug.core.perturb import UnitRangeModel, run_perturbation
+from selplug import registry, specs
+from selplug.core.model.unit_range import UnitRangeModel
+from selplug.core.perturb import run_perturbation
 
 pytest.importorskip("timm")
 
@@ -100,7 +101,7 @@ def test_attacks_leave_the_clean_subspace(cifar):
     """From the last block of the first stage on; before it, mean responses hardly move (measured: 0.94 to 1.31)."""
     pytest.importorskip("torchattacks")
     blocks = ["layer1.2.act1", "layer1.2.act2", "layer2.0.act2", "layer2.2.act2", "layer3.2.act2"]
-    spec = registry.perturbation("pgd:eps=8/255,alpha=2/255,steps=5")
+    spec = specs.perturbation("pgd:eps=8/255,alpha=2/255,steps=5")
     attack = spec.factory(cifar.model, **spec.options)
     parts = zip(cifar.images.split(100), cifar.labels.split(100), strict=True)
     changed = torch.cat([run_perturbation(cifar.model, attack, x, y, seed=0).images for x, y in parts])

@@ -7,16 +7,19 @@ import pytest
 import torch
 from torch import nn
 
+from selplug import specs
+
 pytest.importorskip("captum")
 pytest.importorskip("timm")
 
 import timm
-from selplug_captum import ClassSelectivity, LayerClassSelectivity, LayerDimensionality
+from selplug_captum.dimensionality import LayerDimensionality
+from selplug_captum.selectivity import ClassSelectivity, LayerClassSelectivity
 
 from selplug import registry
 from selplug.core.errors import InputError
-from selplug.core.explain import CLEAN, Picture, run_explain
 from selplug.core.types import Subject
+from selplug.explanations.run import CLEAN, Picture, run_explain
 
 OURS = {
     "class-selectivity": ClassSelectivity,
@@ -52,8 +55,8 @@ def explain(model: nn.Module, spec: str, data=(), layers=("1", "3"), size: int =
     (found,) = run_explain(
         Subject(model, data),
         [Picture("x.png", image)],
-        [registry.attribution(spec)],
-        registry.perturbation("gaussian-noise"),
+        [specs.attribution(spec)],
+        specs.perturbation("gaussian-noise"),
         layers=layers,
         target=1,
     )

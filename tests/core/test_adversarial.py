@@ -13,11 +13,11 @@ from torch import Tensor, multiprocessing, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from selplug.core.adversarial import BatchPerturber, hard_labels, kl_divergence, second_pass
 from selplug.core.errors import InputError, PerturbationError
+from selplug.core.model.recorder import unrecorded
 from selplug.core.noise import gaussian_noise
-from selplug.core.recorder import unrecorded
-from selplug.core.regularizer import SelectivityRegularizer
+from selplug.core.training.adversarial import BatchPerturber, hard_labels, kl_divergence, second_pass
+from selplug.core.training.regularizer import SelectivityRegularizer
 from selplug.core.types import Perturb, Perturbation
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)

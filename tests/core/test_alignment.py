@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selplug.core.errors import InputError
-from selplug.core.functional import block_structure, linear_cka, procrustes_distance
+from selplug.core.measures.alignment import block_structure, linear_cka, procrustes_distance
 
 
 def responses(samples: int, units: int, seed: int = 0) -> torch.Tensor:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 import selplug
-from selplug import registry
-from selplug.core.audit import run_audit
+from selplug import registry, specs
+from selplug.audits.engine.run import run_audit
 from selplug.core.errors import CaptureError, InputError, PerturbationError
-from selplug.core.functional import shuffle_targets, wilson_interval
+from selplug.core.measures.functional import shuffle_targets, wilson_interval
 from selplug.core.perturb import batch_seed
 from selplug.core.types import Perturbation, Subject
 
@@ -134,7 +134,7 @@ def test_a_result_depends_neither_on_other_perturbations_nor_on_passes():
     alone = audit([NOISE])
     subject = Subject(make_model(), loader(), normalize=(MEAN, STD))
     measures = {name: registry.load("selplug.measures", name) for name in ("selectivity", "dimensionality")}
-    others = [registry.perturbation(spec) for spec in ("gaussian-noise:std=0.4", NOISE)]
+    others = [specs.perturbation(spec) for spec in ("gaussian-noise:std=0.4", NOISE)]
     together, one_by_one = (run_audit(subject, others, measures, state_bytes=size) for size in (2**30, 1))
     assert together.conditions == one_by_one.conditions
     assert [layer.conditions for layer in together.layers] == [layer.conditions for layer in one_by_one.layers]
@@ -301,7 +301,7 @@ def test_a_measure_of_others_stands_beside_ours():
 def test_progress_counts_every_pass():
     seen = []
     subject = Subject(make_model(), loader(), normalize=(MEAN, STD))
-    run_audit(subject, [registry.perturbation(NOISE)], {}, on_progress=lambda *step: seen.append(step))
+    run_audit(subject, [specs.perturbation(NOISE)], {}, on_progress=lambda *step: seen.append(step))
     assert seen[-1] == (f"{NOISE}: computing", 2 * N, 2 * N)
     assert [step[0] for step in seen] == [*["clean", NOISE] * 3, "clean: computing", f"{NOISE}: computing"]
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from selplug.core.capture import Capture, find_layers
 from selplug.core.errors import CaptureError
+from selplug.core.model.capture import Capture, find_layers
 
 
 def hooks(model: nn.Module) -> int:

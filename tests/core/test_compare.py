@@ -16,11 +16,11 @@ from torch import nn
 from torchmetrics import Metric
 
 import selplug
-from selplug.core.audit import run_audit
-from selplug.core.compare import run_similarity
+from selplug.audits.engine.run import run_audit
 from selplug.core.errors import CaptureError, InputError
-from selplug.core.similarity import CKA, ProcrustesDistance
+from selplug.core.measures.similarity import CKA, ProcrustesDistance
 from selplug.core.types import Perturbation, Subject
+from selplug.similarities.run import run_similarity
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 N, K = 90, 3

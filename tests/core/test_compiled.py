@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 import selplug
-from selplug.core.compiled import CompiledModel, resolve_backend
 from selplug.core.errors import InputError
-from selplug.core.perturb import UnitRangeModel
+from selplug.core.model.compiled import CompiledModel, resolve_backend
+from selplug.core.model.unit_range import UnitRangeModel
 
 NORMALIZE = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
 PGD = "pgd:eps=16/255,alpha=4/255,steps=4"

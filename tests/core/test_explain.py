@@ -11,12 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from selplug.core.attribution import Attribution
 from selplug.core.errors import CaptureError, InputError
-from selplug.core.explain import ADVERSARIAL, CLEAN, Map, Picture, run_explain
 from selplug.core.noise import gaussian_noise
 from selplug.core.perturb import batch_seed
-from selplug.core.types import Perturbation, Subject
+from selplug.core.types import Attribution, Perturbation, Subject
+from selplug.explanations.run import ADVERSARIAL, CLEAN, Map, Picture, run_explain
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 NOISE = Perturbation("noise", gaussian_noise, {"std": 0.1}, "noise")

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from selplug.core import functional as F
 from selplug.core.errors import InputError
+from selplug.core.measures import functional as F
 
 positive = st.floats(0, 100, allow_nan=False, width=32)
 

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import selplug
-from selplug.core import probes
-from selplug.core.capture import Capture, find_layers
 from selplug.core.errors import InputError
-from selplug.core.gradients import GradientVariability, cv_over_samples, cv_over_units
-from selplug.core.perturb import UnitRangeModel, batch_seed
-from selplug.core.probes import UnitGradients, chi_mean, unit_gradients
-from selplug.core.state import frozen
+from selplug.core.measures import unit_gradients as probes
+from selplug.core.measures.gradients import GradientVariability, cv_over_samples, cv_over_units
+from selplug.core.measures.unit_gradients import UnitGradients, chi_mean, unit_gradients
+from selplug.core.model.capture import Capture, find_layers
+from selplug.core.model.state import frozen
+from selplug.core.model.unit_range import UnitRangeModel
+from selplug.core.perturb import batch_seed
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 

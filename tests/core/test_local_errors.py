@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from selplug.core.errors import CaptureError, InputError
-from selplug.core.local_errors import LocalErrors, random_classifier
-from selplug.core.regularizer import SelectivityRegularizer
+from selplug.core.training.local_errors import LocalErrors, random_classifier
+from selplug.core.training.regularizer import SelectivityRegularizer
 
 CLASSES = 4
 STAGES = ("one", "two", "three")

@@ -16,9 +16,9 @@ import torch.multiprocessing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selplug.core import functional
 from selplug.core.errors import InputError
-from selplug.core.metrics import ClassSelectivity, Dimensionality
+from selplug.core.measures import functional
+from selplug.core.measures.metrics import ClassSelectivity, Dimensionality
 
 N, U, C = 240, 30, 5
 

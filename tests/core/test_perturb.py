@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from selplug.core.errors import InputError, PerturbationError
-from selplug.core.perturb import TOLERANCE, UnitRangeModel, batch_seed, check_images, run_perturbation
-from selplug.core.state import deterministic, frozen, placed, seeded
+from selplug.core.model.state import deterministic, frozen, placed, seeded
+from selplug.core.model.unit_range import UnitRangeModel
+from selplug.core.perturb import TOLERANCE, batch_seed, check_images, run_perturbation
 
 
 class Net(nn.Module):

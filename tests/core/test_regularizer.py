@@ -15,10 +15,10 @@ from torch import Tensor, multiprocessing, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from selplug.core.capture import Capture, find_layers
 from selplug.core.errors import CaptureError, InputError
-from selplug.core.functional import class_means, class_selectivity, class_sums, selectivity_without_sync
-from selplug.core.regularizer import SelectivityRegularizer
+from selplug.core.measures.functional import class_means, class_selectivity, class_sums, selectivity_without_sync
+from selplug.core.model.capture import Capture, find_layers
+from selplug.core.training.regularizer import SelectivityRegularizer
 
 CLASSES = 4
 IMAGES = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(1))

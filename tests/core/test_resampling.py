@@ -10,7 +10,15 @@ import reference
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from selplug.core.resampling import difference, mean, means_over, monotonic_loss, rank_correlation, ranks, spearman
+from selplug.comparisons.resampling import (
+    difference,
+    mean,
+    means_over,
+    monotonic_loss,
+    rank_correlation,
+    ranks,
+    spearman,
+)
 
 stats = pytest.importorskip("scipy.stats")
 isotonic = pytest.importorskip("sklearn.isotonic")

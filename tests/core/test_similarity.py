@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selplug.core.errors import InputError
-from selplug.core.functional import linear_cka, procrustes_distance
-from selplug.core.similarity import CKA, LayerCKA, LinearCKA, Procrustes, ProcrustesDistance
+from selplug.core.measures.alignment import linear_cka, procrustes_distance
+from selplug.core.measures.similarity import CKA, LayerCKA, LinearCKA, Procrustes, ProcrustesDistance
 
 WIDTHS = (5, 12, 3)
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import selplug
-from selplug.core.audit import run_audit
+from selplug.audits.engine.attack_probe import probe_attacks, random_noise
+from selplug.audits.engine.run import run_audit
 from selplug.core.errors import InputError
-from selplug.core.first_batch import probe, random_noise
-from selplug.core.functional import wilson_interval
-from selplug.core.perturb import UnitRangeModel
+from selplug.core.measures.functional import wilson_interval
+from selplug.core.model.unit_range import UnitRangeModel
 from selplug.core.types import Perturbation, Subject
 
 N, K = 50, 3
@@ -234,7 +234,7 @@ def test_the_probe_sees_what_is_wrong_with_a_model(model, zero, randomized, prob
     images, _ = make_data()
     labels = model.net(images).argmax(1)
     state = torch.get_rng_state()
-    found = probe(model, images, labels, [toward(0.5, 0)], seed=0)
+    found = probe_attacks(model, images, labels, [toward(0.5, 0)], seed=0)
     assert found.samples == N
     assert found.zero_gradient == zero
     assert found.randomized == randomized
@@ -249,7 +249,7 @@ def test_a_model_without_gradients_is_no_error():
             return (x.mean((2, 3)) * 10).round().detach()
 
     images, labels = make_data()
-    assert probe(Steps(), images, labels, [], seed=0).zero_gradient == 1
+    assert probe_attacks(Steps(), images, labels, [], seed=0).zero_gradient == 1
 
 
 def test_noise_is_of_the_size_of_the_ball_and_inside_the_range():

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import pytest
 import torch
+from selplug.cli.commands.commands import app
 from selplug_corruptions.factory import BENCHMARK, EXTRA, Corruption
 from torch import nn
 from typer.testing import CliRunner
 
 import selplug
-from selplug import registry
-from selplug.api import audit_subject
-from selplug.cli import app
+from selplug import specs
+from selplug.audits.api import audit_subject
 from selplug.core.errors import InputError, PluginError
 from selplug.core.types import Subject
 
 
 def names(spec):
-    return [perturbation.name for perturbation in registry.perturbations(spec)]
+    return [perturbation.name for perturbation in specs.perturbations(spec)]
 
 
 def test_one_corruption():
-    (found,) = registry.perturbations(" fog@3 ")
+    (found,) = specs.perturbations(" fog@3 ")
     assert (found.name, found.kind) == ("fog@3", "corruption")
     assert found.options == {"severity": 3, "strengths": "auto"}
-    assert registry.perturbation("fog:severity=3,strengths=cifar").options == {"severity": 3, "strengths": "cifar"}
+    assert specs.perturbation("fog:severity=3,strengths=cifar").options == {"severity": 3, "strengths": "cifar"}
 
 
 def test_names_that_stand_for_several():
@@ -34,7 +34,7 @@ def test_names_that_stand_for_several():
     assert names("corruptions-extra:severities=5") == [f"{name}@5" for name in EXTRA]
     assert len(names("corruptions:severities=1-3")) == 45
     with pytest.raises(InputError, match="expected one perturbation, got 'fog', which stands for 5"):
-        registry.perturbation("fog")
+        specs.perturbation("fog")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_names_that_stand_for_several():
 )
 def test_bad_specs(spec, error, message):
     with pytest.raises(error, match=message):
-        registry.perturbations(spec)
+        specs.perturbations(spec)
 
 
 @pytest.mark.parametrize("spec", ["fogg@3", "fog@6", "corruptions:severities=0-7"])

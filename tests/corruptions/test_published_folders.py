@@ -15,12 +15,12 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 from selplug_timm.subject import load
 
-from selplug import registry
-from selplug.api import audit, audit_subject
+from selplug import specs
+from selplug.audits.api import audit, audit_subject
+from selplug.audits.facts.corruptions import ALEXNET, summarize
 from selplug.core.draw import balanced_draw
 from selplug.core.errors import InputError
 from selplug.core.types import Samples
-from selplug.reports.corruptions import ALEXNET, summarize
 
 CLASSES = ("ant", "bee", "cat")
 EACH = 4
@@ -66,34 +66,34 @@ def logits(subject, images):
 
 
 def test_what_a_folder_stands_for(data):
-    found = registry.perturbations(f"imagenetc:{data}/set,c")
+    found = specs.perturbations(f"imagenetc:{data}/set,c")
     names = [f"imagenetc/{name}@{s}" for name in ("frost", "fog", "speckle_noise") for s in (2, 3)]
     assert [each.name for each in found] == names
-    assert [each.name for each in registry.perturbations(f"imagenetc@3:{data}/set,c")] == names[1::2]
-    assert [each.name for each in registry.perturbations(f"imagenetc:{data}/set,c,corruption=fog")] == names[2:4]
-    (one,) = registry.perturbations(f"imagenetc@3:corruption=fog,dir={data}/set,c")
-    assert registry.perturbations(found[3].spec) == [found[3]]
+    assert [each.name for each in specs.perturbations(f"imagenetc@3:{data}/set,c")] == names[1::2]
+    assert [each.name for each in specs.perturbations(f"imagenetc:{data}/set,c,corruption=fog")] == names[2:4]
+    (one,) = specs.perturbations(f"imagenetc@3:corruption=fog,dir={data}/set,c")
+    assert specs.perturbations(found[3].spec) == [found[3]]
     assert (one.name, one.options) == (found[3].name, found[3].options)
 
 
 def test_the_archives_unpacked_each_into_a_folder_of_its_own(data):
     """As in blur/defocus_blur/1/n01440764/ILSVRC2012_val_00000293.JPEG."""
     homes = {"fog": "weather", "frost": "weather", "speckle_noise": "extra"}
-    flat = [each.name for each in registry.perturbations(f"imagenetc:{data}/set,c")]
+    flat = [each.name for each in specs.perturbations(f"imagenetc:{data}/set,c")]
     for name, category in homes.items():
         (data / "set,c" / category).mkdir(exist_ok=True)
         shutil.move(data / "set,c" / name, data / "set,c" / category / name)
-    found = registry.perturbations(f"imagenetc:{data}/set,c")
+    found = specs.perturbations(f"imagenetc:{data}/set,c")
     assert [each.name for each in found] == flat
     for each in found:
         assert each.options["dir"] == str(data / "set,c" / homes[each.options["corruption"]])
-        assert registry.perturbations(each.spec) == [each]
-    (one,) = registry.perturbations(f"imagenetc@3:{data}/set,c,corruption=fog")
+        assert specs.perturbations(each.spec) == [each]
+    (one,) = specs.perturbations(f"imagenetc@3:{data}/set,c,corruption=fog")
     assert (one.name, one.options) == (found[3].name, found[3].options)
-    category = registry.perturbations(f"imagenetc:{data}/set,c/weather")
+    category = specs.perturbations(f"imagenetc:{data}/set,c/weather")
     assert [each.name for each in category] == flat[:4]
     with pytest.raises(InputError, match="has no snow/2;"):
-        registry.perturbations(f"imagenetc@2:{data}/set,c,corruption=snow")
+        specs.perturbations(f"imagenetc@2:{data}/set,c,corruption=snow")
     chosen = subject(data)
     report = audit_subject(chosen, [one], progress=False)
     images = torch.cat([images for images, _ in chosen.loader])
@@ -122,7 +122,7 @@ def test_files_of_another_size_are_prepared_as_the_data(data):
     for path in (data / "set,c/fog/2").rglob("*.png"):
         write(path, (60, 50), [1])
     chosen = subject(data)
-    (found,) = registry.perturbations(f"imagenetc@2:{data}/set,c,corruption=fog")
+    (found,) = specs.perturbations(f"imagenetc@2:{data}/set,c,corruption=fog")
     made = found.factory(None, **found.options)
     made.prepare(chosen)
     images = made(torch.zeros(2, 3, 32, 32), torch.tensor([2, 0]), Samples([9, 1], 0, ["cat/1.png", "ant/1.png"]))
@@ -154,14 +154,14 @@ def test_mce_against_alexnet():
 )
 def test_specs_that_do_not_fit(data, spec, message):
     with pytest.raises(InputError, match=message):
-        registry.perturbations(spec.format(data))
+        specs.perturbations(spec.format(data))
 
 
 def test_a_severity_that_one_corruption_lacks(data):
     shutil.rmtree(data / "set,c/fog/3")
     with pytest.raises(InputError, match="has no fog/3;"):
-        registry.perturbations(f"imagenetc:{data}/set,c")
-    assert len(registry.perturbations(f"imagenetc@2:{data}/set,c")) == 3
+        specs.perturbations(f"imagenetc:{data}/set,c")
+    assert len(specs.perturbations(f"imagenetc@2:{data}/set,c")) == 3
 
 
 @pytest.mark.parametrize("what", ["missing", "broken", "no names", "skip bad"])
@@ -186,7 +186,7 @@ def test_outside_of_an_audit(data):
         (f"imagenetc@2:{data}/set,c,corruption=fog", "belong to the samples of an audit"),
         (f"shift:{data}/shifted", "a condition of an audit"),
     ):
-        found = registry.perturbation(spec)
+        found = specs.perturbation(spec)
         made = found.factory(None, **found.options)
         with pytest.raises(InputError, match=message):
             made(*(torch.zeros(1, 3, 8, 8), torch.zeros(1), Samples([0], 0))[: 3 if spec[0] == "i" else 2])
@@ -245,7 +245,7 @@ def test_a_shift_is_measured_on_its_own_images(data, classes, tmp_path):
 )
 def test_a_choice_from_a_shifted_folder(data, option, options, expected):
     chosen = subject(data, **options)
-    (found,) = registry.perturbations(f"shift:{data}/shifted{option}")
+    (found,) = specs.perturbations(f"shift:{data}/shifted{option}")
     assert found.name == "shift/shifted" + option.replace(",", ":")
     other = found.factory(None, **found.options).prepare(chosen)
     paths = sorted((data / "shifted").rglob("*.[jP]*"))

@@ -8,8 +8,8 @@ import torch
 from selplug_corruptions.factory import BENCHMARK
 from torch import nn
 
-from selplug import registry
-from selplug.api import audit_subject
+from selplug import specs
+from selplug.audits.api import audit_subject
 from selplug.core.errors import InputError
 from selplug.core.types import Samples, Subject
 
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def perturb(spec):
-    (found,) = registry.perturbations(spec)
+    (found,) = specs.perturbations(spec)
     return found.factory(None, **found.options)
 
 
@@ -38,8 +38,8 @@ def test_each_sample_gets_its_own_image(folder):
 
 
 def test_the_whole_set_in_an_audit(folder):
-    assert len(registry.perturbations(f"cifar10c:dir={folder}")) == 75
-    assert len(registry.perturbations(f"cifar10c@2-3:dir={folder},corruption=fog")) == 2
+    assert len(specs.perturbations(f"cifar10c:dir={folder}")) == 75
+    assert len(specs.perturbations(f"cifar10c@2-3:dir={folder},corruption=fog")) == 2
     with torch.random.fork_rng():
         model = nn.Sequential(
             nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
@@ -87,7 +87,7 @@ def damage(folder, what):
 def test_files_that_do_not_fit(folder, what, message):
     damage(folder, what)
     with pytest.raises(InputError, match=message):
-        [found.factory(None, **found.options) for found in registry.perturbations(f"cifar10c:dir={folder}")]
+        [found.factory(None, **found.options) for found in specs.perturbations(f"cifar10c:dir={folder}")]
 
 
 @pytest.mark.parametrize(
@@ -111,16 +111,16 @@ def test_names_and_the_bare_folder(folder, tmp_path):
         path.rename(place / path.name)
     # a comma before a word with = begins an option
     with pytest.raises(InputError, match="cifar10c has no option 'b'"):
-        registry.perturbations(f"cifar10c:{place}")
+        specs.perturbations(f"cifar10c:{place}")
     place = place.rename(tmp_path / "a, 8=9,d")
-    found = registry.perturbations(f"cifar10c@2-3:{place}")
+    found = specs.perturbations(f"cifar10c@2-3:{place}")
     assert [found[0].name, found[-1].name] == ["cifar10c/gaussian_noise@2", "cifar10c/jpeg_compression@3"]
     assert found[0].options == {"dir": str(place), "corruption": "gaussian_noise", "severity": 2}
-    assert registry.perturbations(found[0].spec) == found[:1]
+    assert specs.perturbations(found[0].spec) == found[:1]
 
 
 def test_a_folder_is_needed():
     with pytest.raises(InputError, match="cifar10c needs the option dir"):
-        registry.perturbations("cifar10c")
+        specs.perturbations("cifar10c")
     with pytest.raises(InputError, match="expected a severity from 1 to 5"):
-        registry.perturbations("cifar10c@7:dir=x")
+        specs.perturbations("cifar10c@7:dir=x")

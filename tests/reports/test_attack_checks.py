@@ -8,15 +8,16 @@ import plotly.graph_objects as go
 import pytest
 from sample_report import sample_report
 
-from selplug.core.types import Condition, Probe, Step, TargetSuccess, WorstCase
-from selplug.reports import figures
-from selplug.reports.attack_checks import checks, curves
-from selplug.reports.notes import notes
-from selplug.reports.page import render
-from selplug.reports.tables import checks_table, conditions_table, survivors_table
+from selplug.audits.engine.results import AttackProbe, Condition, Step, TargetSuccess, WorstCase
+from selplug.audits.facts.attack_checks import checks
+from selplug.audits.facts.curves import curves
+from selplug.audits.figures import accuracy
+from selplug.audits.page.notes import notes
+from selplug.audits.page.page import render
+from selplug.audits.page.tables import checks_table, conditions_table, survivors_table
 
 N = 200
-GOOD = Probe(32, zero_gradient=0.0, randomized=False, probabilities=False)
+GOOD = AttackProbe(32, zero_gradient=0.0, randomized=False, probabilities=False)
 
 
 def condition(name: str, accuracy: float, targeted: TargetSuccess | None = None) -> Condition:
@@ -141,7 +142,7 @@ def full_report():
 
 def test_figure_tables_notes_and_page():
     report = full_report()
-    figure = figures.budgets(report)
+    figure = accuracy.budgets(report)
     assert go.Figure(figure).data
     assert figure["data"][0]["x"] == pytest.approx([0, 2.55, 5.1])
     assert figure["data"][0]["y"] == pytest.approx([90, 30, 60])

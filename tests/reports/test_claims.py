@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 from sample_comparison import family, trained_report
 
-from selplug.compare_api import compare
+from selplug.comparisons.api import compare
+from selplug.comparisons.claims import CLAIMS, NOT_ENOUGH, NOT_SUPPORTED, SUPPORTED, judge
 from selplug.core.errors import InputError
-from selplug.reports.claims import CLAIMS, NOT_ENOUGH, NOT_SUPPORTED, SUPPORTED, judge
 
 IDS = [claim.id for claim in CLAIMS]
 RESAMPLES = 300

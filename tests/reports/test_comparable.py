@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sample_comparison import PERTURBATIONS, trained_report, with_settings, with_subject
 
-from selplug.reports.comparable import Source, common
+from selplug.comparisons.sources import Source, common
 
 
 def sources(*reports):

@@ -13,8 +13,8 @@ import pytest
 from sample_comparison import family, trained_report, with_settings, with_subject
 
 import selplug
+from selplug.comparisons.figures import MAX_MAPS, depth_plots, linking_plots, map_plots, sweep_plots
 from selplug.core.errors import InputError, ReportError
-from selplug.reports.comparison_figures import MAX_MAPS, depth_plots, linking_plots, map_plots, sweep_plots
 
 RESAMPLES = 200
 FILES = {"compare.html", "comparison.json", "comparison.csv", "claims.csv"}

@@ -11,14 +11,14 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from sample_report import sample_report
+from selplug.cli.commands.commands import app
 from typer.testing import CliRunner
 
-from selplug.cli import app
+from selplug.audits.engine.results import Condition
+from selplug.audits.facts.corruptions import ALEXNET, load_baseline, summarize
+from selplug.audits.figures import accuracy
+from selplug.audits.page.page import render
 from selplug.core.errors import InputError
-from selplug.core.types import Condition
-from selplug.reports import figures
-from selplug.reports.corruptions import ALEXNET, load_baseline, summarize
-from selplug.reports.page import render
 
 NAMES = ("fog", "contrast", "saturate")
 
@@ -103,7 +103,7 @@ def test_it_is_shown_and_written():
     schema = json.loads(files("selplug.reports").joinpath("report.schema.json").read_text(encoding="utf-8"))
     jsonschema.validate(full.to_dict(), schema)
     jsonschema.validate(sample_report().to_dict(), schema)
-    figure = figures.corruptions(full)
+    figure = accuracy.corruptions(full)
     assert go.Figure(figure).data
     assert figure["data"][0]["z"][0][2] == pytest.approx(100 * made_up(0)[1]["fog@3"])
     page = render(full)

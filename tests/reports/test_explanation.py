@@ -14,11 +14,11 @@ import pytest
 from sample_report import sample_report
 
 from selplug.core.errors import InputError, ReportError
-from selplug.core.explain import ADVERSARIAL, CLEAN, ExplainedImage, Map
-from selplug.reports import overlays
-from selplug.reports.explain_page import render, summary_table
-from selplug.reports.explanation import LINK, Explanation, check_fits
-from selplug.reports.images import difference, png
+from selplug.explanations import overlays
+from selplug.explanations.explanation import LINK, Explanation, check_fits
+from selplug.explanations.page import render, summary_table
+from selplug.explanations.run import ADVERSARIAL, CLEAN, ExplainedImage, Map
+from selplug.report.png import difference, png
 
 EVIL = "<script>alert(1)</script>|\x1b[31m"
 
@@ -232,7 +232,7 @@ def test_half_written_output_never_replaces_a_good_one(tmp_path, monkeypatch, br
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(
-        "selplug.reports.explain_page.render" if breaks == "render" else "selplug.reports.saving.os.replace", fail
+        "selplug.explanations.page.render" if breaks == "render" else "selplug.report.saving.os.replace", fail
     )
     with pytest.raises((ReportError, OSError), match="No space left"):
         explanation(image(seed=5), image(seed=6), image(seed=7)).save(tmp_path)

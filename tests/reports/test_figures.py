@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sample_report import NAMES, sample_report
 
+from selplug.audits.figures import accuracy, dimensionality, selectivity
+from selplug.audits.figures import one_layer as unit_figures
+from selplug.audits.figures import over_depth as figures
+from selplug.audits.figures.overview import overview, values
 from selplug.core.errors import InputError
-from selplug.core.functional import spectrum_exponent
-from selplug.reports import figures, unit_figures
-from selplug.reports.overview import overview, values
-from selplug.reports.style import number, shorten
+from selplug.core.measures.functional import spectrum_exponent
+from selplug.report.style import number, shorten
 
 REPORT = sample_report()
 
@@ -24,13 +26,13 @@ REPORT = sample_report()
 @pytest.mark.parametrize(
     "figure",
     [
-        figures.accuracy(REPORT),
+        accuracy.accuracy(REPORT),
         overview(REPORT),
         overview(REPORT, change=True),
-        figures.selectivity(REPORT),
-        figures.selectivity(REPORT, "mean_alive"),
-        figures.dimensionality(REPORT),
-        figures.dimensionality(REPORT, "components_95", of_units=True),
+        selectivity.selectivity(REPORT),
+        selectivity.selectivity(REPORT, "mean_alive"),
+        dimensionality.dimensionality(REPORT),
+        dimensionality.dimensionality(REPORT, "components_95", of_units=True),
         figures.section(REPORT, "spectrum", "exponent", "stderr"),
         unit_figures.spectrum(REPORT, "layer0.act"),
         unit_figures.spectrum(REPORT, "layer0.act", difference=True),
@@ -42,26 +44,28 @@ def test_plotly_accepts_them(figure):
 
 
 def test_null_level_is_dotted_and_in_the_hover():
-    figure = figures.selectivity(REPORT)
+    figure = selectivity.selectivity(REPORT)
     dotted = [trace for trace in figure["data"] if trace["line"].get("dash") == "dot"]
     assert [trace["y"] for trace in dotted] == [[0.04] * 5] * 3
     assert figure["data"][0]["customdata"][0] == ["layer0.act", "ReLU", 32, "0", "<br>null level 0.04"]
 
 
 def test_not_resolved_is_a_gap_and_said_so():
-    figure = figures.dimensionality(REPORT)
+    figure = dimensionality.dimensionality(REPORT)
     assert figure["data"][0]["y"][0] is None
     assert figure["layout"]["meta"]["note"] == "Not resolved, left out of the lines: layer0.act (3 lines)."
-    assert figures.dimensionality(REPORT, "participation_ratio")["layout"]["meta"]["note"] == ""
+    assert dimensionality.dimensionality(REPORT, "participation_ratio")["layout"]["meta"]["note"] == ""
 
 
 def test_share_of_units():
-    absolute, share = (figures.dimensionality(REPORT, "components_90", of_units=u)["data"][0]["y"] for u in (0, 1))
+    absolute, share = (
+        dimensionality.dimensionality(REPORT, "components_90", of_units=u)["data"][0]["y"] for u in (0, 1)
+    )
     assert share == [value / 32 for value in absolute]
 
 
 def test_differences_have_a_panel_of_their_own():
-    figure = figures.dimensionality(REPORT)
+    figure = dimensionality.dimensionality(REPORT)
     assert [trace["yaxis"] for trace in figure["data"]] == ["y", "y", "y", "y2", "y2"]
     assert [trace["legendgroup"] for trace in figure["data"]] == ["0", "1", "2", "1", "2"]
 
@@ -162,7 +166,7 @@ def test_same_short_names_stay_apart():
     report = sample_report(layers=12, names=NAMES[:1])
     assert len(set(figures.depth_ticks(report))) == 12
     long = tuple("a" * 80 + str(i) + "b" * 80 for i in range(40))
-    bars = figures.accuracy(sample_report(layers=1, names=long))["data"]
+    bars = accuracy.accuracy(sample_report(layers=1, names=long))["data"]
     assert len({bar["y"][0] for bar in bars}) == 41
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from sample_report import sample_report
 
+from selplug.audits.files import write_json, write_npz
+from selplug.audits.record import SCHEMA_VERSION
 from selplug.core.errors import ReportError
-from selplug.reports import SCHEMA_VERSION
-from selplug.reports.files import write_json, write_npz
 
 SCHEMA = json.loads(files("selplug.reports").joinpath("report.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 from sample_report import NAMES, sample_report
+from selplug.audits.report import Report
 
+from selplug.audits.engine.results import TargetSuccess
 from selplug.core.errors import InputError, PluginError
-from selplug.core.types import TargetSuccess
-from selplug.reports.frames import table_frame
-from selplug.reports.report import Report
+from selplug.report.frames import table_frame
 
 pd = pytest.importorskip("pandas")
 REPORT = sample_report()
@@ -171,5 +171,5 @@ def test_without_pandas(monkeypatch):
 
 
 def test_pandas_is_imported_by_frames_alone():
-    code = "import sys, selplug.reports.frames, selplug.reports.plotting; sys.exit('pandas' in sys.modules)"
+    code = "import sys, selplug.audits.frames, selplug.audits.figures.notebook; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0  # noqa: S603

@@ -8,11 +8,10 @@ from importlib.resources import files
 
 import pytest
 from sample_report import sample_report
+from selplug.audits.report import Report
 
-from selplug.reports.choices import gradient_plots
-from selplug.reports.figures import gradients
-from selplug.reports.page import render
-from selplug.reports.report import Report
+from selplug.audits.figures.gradients import gradient_plots, gradients
+from selplug.audits.page.page import render
 
 VALUES = {
     "mean": 0.5, "mean_stderr": 0.01, "cv_samples": None, "cv_samples_stderr": None, "cv_units": 0.4,

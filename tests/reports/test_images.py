@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from sample_report import sample_report
 
+from selplug.audits.engine.results import Examples
+from selplug.audits.page.gallery import data_uri, gallery
 from selplug.core.errors import ReportError
-from selplug.core.types import Examples
-from selplug.reports.images import data_uri, gallery, png
+from selplug.report.png import png
 
 
 def decode(data: bytes) -> np.ndarray:

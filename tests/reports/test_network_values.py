@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from sample_comparison import STDS, trained_report, with_settings
 
-from selplug.reports.comparable import Source, common
-from selplug.reports.network_values import CURVES, VALUES, early, late, measure
+from selplug.comparisons.network_values import CURVES, VALUES, early, late, measure
+from selplug.comparisons.sources import Source, common
 
 
 def values(*reports, alphas=None):

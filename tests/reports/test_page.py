@@ -14,11 +14,12 @@ from html.parser import HTMLParser
 import pytest
 from sample_report import large_report, sample_report
 
-from selplug.core.types import Examples
-from selplug.reports import choices, packing, page
-from selplug.reports.groups import groups, presets
-from selplug.reports.packing import script_json
-from selplug.reports.page import flat, render
+from selplug.audits.engine.results import Examples
+from selplug.audits.page.condition_groups import condition_groups, presets
+from selplug.audits.page.page import render
+from selplug.report import packing, plots, style
+from selplug.report.packing import script_json
+from selplug.report.page import flat
 
 HOSTILE = ["<script>alert(1)</script>", "</script>", "<b>x</b>", "\"'", "é漢\u202e", "%{meta[0]}", "{{ 7 * 7 }}"]
 
@@ -98,7 +99,7 @@ def test_packed_figures_come_back():
     first = {"data": [{"x": [1], "y": [2], "a": 1}], "layout": {"height": 1}}
     second = {"data": [{"x": [1], "y": [3]}], "layout": {"height": 1, "b": 2}}
     third = {"data": [], "layout": {"height": 1}}
-    packed = choices.packed({"1": first, "2": second, "3": third})
+    packed = plots.packed({"1": first, "2": second, "3": third})
     assert packed["base"] == first
     assert packed["choices"]["1"] == {"data": [{}], "layout": {}}
     assert packed["choices"]["2"] == {"data": [{"y": [3], "a": None}], "layout": {"b": 2}}
@@ -112,7 +113,7 @@ def test_hostile_names_stay_text(name):
     # No tag more or less than with a harmless name, and the same scripts.
     assert [tag for tag, _ in shown.tags] == [tag for tag, _ in usual.tags]
     assert shown.scripts[1:] == usual.scripts[1:]
-    assert page.printable(name) in shown.text
+    assert style.printable(name) in shown.text
     assert "</" not in shown.scripts[0]
 
 
@@ -133,13 +134,11 @@ def test_plotly_sees_no_markup(name):
     own = re.compile(r"</?b>|<br>|<extra></extra>")
     assert not any("<" in own.sub("", text) for text in found if name != "<b>x</b>")
     assert not any("<b>x</b>" in text for text in found)
-    assert any(html.escape(page.printable(name), quote=False) in text for text in found)
+    assert any(html.escape(style.printable(name), quote=False) in text for text in found)
 
 
 def test_large_figures_are_squeezed(monkeypatch):
-    data = choices.packed(
-        {"a": {"data": [{"y": [1 / 3]}], "layout": {}}, "b": {"data": [{"y": [2 / 3]}], "layout": {}}}
-    )
+    data = plots.packed({"a": {"data": [{"y": [1 / 3]}], "layout": {}}, "b": {"data": [{"y": [2 / 3]}], "layout": {}}})
     assert packing.stored(data, digits=3)["choices"]["b"]["data"] == [{"y": [0.667]}]
     monkeypatch.setattr(packing, "PLAIN", 0)
     small = packing.stored(data)
@@ -154,7 +153,7 @@ def unsqueezed(text: str):
 def test_groups_and_presets():
     report = large_report(layers=1, units=8, examples=1, size=4)
     names = [condition.name for condition in report.result.conditions]
-    found = {group.name: [names[place] for place in group.places] for group in groups(report)}
+    found = {group.name: [names[place] for place in group.places] for group in condition_groups(report)}
     assert list(found)[:2] == ["clean", "gaussian_noise"]
     assert found["fog"] == [f"fog@{s}" for s in range(1, 6)]
     assert found["other attacks"] == ["apgd", "square", "cw"]

@@ -8,11 +8,13 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from sample_report import NAMES, sample_report
+from selplug.audits.report import Report
 
+from selplug.audits.figures import accuracy, dimensionality, gradients, selectivity
+from selplug.audits.figures import one_layer as unit_figures
+from selplug.audits.figures import over_depth as figures
+from selplug.audits.figures.notebook import LINES
 from selplug.core.errors import InputError
-from selplug.reports import figures, unit_figures
-from selplug.reports.plotting import LINES
-from selplug.reports.report import Report
 
 CLEAN, FGSM, NOISE = NAMES
 
@@ -58,17 +60,17 @@ def lines(figure: go.Figure | dict) -> list[tuple[object, object]]:
 @pytest.mark.parametrize(
     ("plotted", "drawn"),
     [
-        (REPORT.plot.accuracy(), figures.accuracy(REPORT)),
-        (REPORT.plot.budgets(), figures.budgets(REPORT)),
-        (REPORT.plot.corruptions(), figures.corruptions(REPORT)),
-        (REPORT.plot.selectivity(), figures.selectivity(REPORT)),
-        (REPORT.plot.selectivity("mean_alive"), figures.selectivity(REPORT, "mean_alive")),
-        (REPORT.plot.dimensionality(), figures.dimensionality(REPORT)),
+        (REPORT.plot.accuracy(), accuracy.accuracy(REPORT)),
+        (REPORT.plot.budgets(), accuracy.budgets(REPORT)),
+        (REPORT.plot.corruptions(), accuracy.corruptions(REPORT)),
+        (REPORT.plot.selectivity(), selectivity.selectivity(REPORT)),
+        (REPORT.plot.selectivity("mean_alive"), selectivity.selectivity(REPORT, "mean_alive")),
+        (REPORT.plot.dimensionality(), dimensionality.dimensionality(REPORT)),
         (
             REPORT.plot.dimensionality("components_95", of_units=True),
-            figures.dimensionality(REPORT, "components_95", True),
+            dimensionality.dimensionality(REPORT, "components_95", True),
         ),
-        (REPORT.plot.gradients("cv_units"), figures.gradients(REPORT, "cv_units")),
+        (REPORT.plot.gradients("cv_units"), gradients.gradients(REPORT, "cv_units")),
         (REPORT.plot.spectrum(LAYER), unit_figures.spectrum(REPORT, LAYER)),
         (REPORT.plot.spectrum(LAYER, difference=True), unit_figures.spectrum(REPORT, LAYER, difference=True)),
         (REPORT.plot.units(LAYER), unit_figures.units(REPORT, LAYER)),
@@ -90,7 +92,7 @@ def test_only_the_conditions_asked_for_in_their_order():
     figure = REPORT.plot.selectivity(conditions=[FGSM, CLEAN])
     assert [trace.name for trace in figure.data if trace.showlegend is not False] == [FGSM, CLEAN]
     assert len(figure.data) == 4  # and their null levels
-    assert list(figure.data[0].y) == figures.selectivity(REPORT)["data"][1]["y"]
+    assert list(figure.data[0].y) == selectivity.selectivity(REPORT)["data"][1]["y"]
     colors = [trace.line.color for trace in figure.data]
     assert colors[0] != colors[1]
     assert colors[2:] == colors[:2]

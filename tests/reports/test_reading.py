@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_report import NAMES, sample_report
+from selplug.audits.report import Report
 
 import selplug
+from selplug.audits.engine.results import AttackProbe, Step, TargetSuccess
+from selplug.audits.facts.attack_checks import checks
+from selplug.audits.files import write_json, write_npz
+from selplug.audits.page.page import render
 from selplug.core.errors import InputError
-from selplug.core.types import Probe, Step, TargetSuccess
-from selplug.reports.attack_checks import checks
-from selplug.reports.files import write_json, write_npz
-from selplug.reports.page import render
-from selplug.reports.report import Report
 
 ATTACK = {"name": NAMES[1], "kind": "attack", "options": {"eps": 0.03}, "threat": {"norm": "Linf", "eps": 0.03}}
 FOG = {"name": NAMES[2], "kind": "corruption", "options": {"corruption": "fog", "severity": 3, "strengths": "cifar"}}
@@ -40,7 +40,7 @@ def full_report() -> Report:
         worst_case=dataclasses.replace(
             report.result.worst_case, norm="Linf", eps=0.03, steps=(Step("square", 300, 290),)
         ),
-        probe=Probe(64, 0.5, True, False, {NAMES[1]: (20, 10)}),
+        probe=AttackProbe(64, 0.5, True, False, {NAMES[1]: (20, 10)}),
         between_layers={
             "cka": {"debiased": [[1.0, float("nan")], [None, 1.0]], "block_structure": {"blocks": [[0, 2]]}}
         },
@@ -156,7 +156,7 @@ def test_random_reports_round_trip(tmp_path, layers, units, classes, names, laye
         layers=tuple(changed),
         worst_case=report.result.worst_case if attacked else None,
         between_layers=sections,
-        probe=Probe(3, 0.0, False, False) if attacked else None,
+        probe=AttackProbe(3, 0.0, False, False) if attacked else None,
     )
     report = dataclasses.replace(report, environment=facts, result=result)
     path = write_json(report, tmp_path)

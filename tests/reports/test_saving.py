@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 from sample_report import sample_report
 
+from selplug.audits import files
+from selplug.audits.files import save
 from selplug.core.errors import PluginError, ReportError
 from selplug.registry import Plugin
-from selplug.reports import check_writable, save, saving
+from selplug.report import saving
+from selplug.report.saving import check_writable
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -141,7 +144,7 @@ def test_files_in_subfolders(tmp_path, monkeypatch):
 def test_a_writer_whose_extra_is_missing_is_left_out(monkeypatch):
     plugin = Plugin("selplug.reports", "pdf", "a:b", "other", "1", "pdf", ("missing",), entry_point=None)
     monkeypatch.setattr(saving, "plugins", lambda _group: {"pdf": plugin})
-    assert saving._writers() == {}
+    assert files._writers() == {}
 
 
 def test_check_writable_leaves_nothing(tmp_path):

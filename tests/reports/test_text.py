@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from sample_report import sample_report
 
-from selplug.reports.text import print_summary
+from selplug.audits.page.text import print_summary
 
 
 def test_summary_holds_the_numbers_and_no_codes():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sample_comparison import trained_report, with_subject
 
+from selplug.comparisons.sources import Source
+from selplug.comparisons.training_facts import trainings
 from selplug.core.errors import InputError
-from selplug.reports.comparable import Source
-from selplug.reports.training_facts import trainings
 
 
 def of(*reports, groups=(), robust=()):

@@ -141,7 +141,7 @@ def test_missing_packages(open_tiny: OpenTiny, monkeypatch: pytest.MonkeyPatch, 
     def create_dataset(**_: Any) -> None:
         raise ImportError("No module named 'datasets'", name="datasets")
 
-    monkeypatch.setattr("selplug_timm.source.create_dataset", create_dataset)
+    monkeypatch.setattr("selplug_timm.images.source.create_dataset", create_dataset)
     with pytest.raises(InputError, match=r"hfds/beans is read by the package datasets.*pip install datasets"):
         open_tiny(tmp_path, dataset="hfds/beans")
 

@@ -15,7 +15,7 @@ import safetensors.torch
 import timm
 import torch
 from PIL import Image
-from selplug_timm.checkpoint import load_checkpoint
+from selplug_timm.models.checkpoint import load_checkpoint
 from torch import Tensor, nn
 
 from selplug.core.errors import InputError
@@ -128,7 +128,7 @@ def test_a_plain_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
 def test_a_whole_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "whole.pt"
     torch.save(resnet(), path)
-    with pytest.raises(InputError, match=r"refused: .*selplug_timm.cifar.CifarResNet.*model.state_dict\(\)"):
+    with pytest.raises(InputError, match=r"refused: .*selplug_timm.models.cifar.CifarResNet.*model.state_dict\(\)"):
         load_checkpoint(resnet(), str(path))
 
 

@@ -6,7 +6,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from selplug_timm.cifar import CifarResNet, rename_public_keys
+from selplug_timm.models.cifar import CifarResNet, rename_public_keys
 from torch import Tensor, nn
 
 

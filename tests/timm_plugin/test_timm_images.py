@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image, ImageFile
-from selplug_timm.data import ImageLoader
+from selplug_timm.images.loaders import ImageLoader
 from selplug_timm.subject import load
 from timm.data import create_dataset, create_loader
 from torch import Tensor

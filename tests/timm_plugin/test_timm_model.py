@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from selplug_timm.model import build_model, count_classes, data_config
+from selplug_timm.models.model import build_model, count_classes, data_config
 from selplug_timm.options import parse_options
 from selplug_timm.subject import load
 from torch import nn

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageFile
 from selplug_timm.subject import imagenet_names, load
 
-from selplug.api import audit_subject
+from selplug.audits.api import audit_subject
 from selplug.core.errors import InputError
 
 

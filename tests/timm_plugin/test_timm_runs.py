@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 import yaml
-from selplug_timm.runs import with_run
+from selplug_timm.models.run_folder import with_run
 from selplug_timm.subject import load
 
 from selplug.core.errors import InputError

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from selplug_timm.source import Source
+from selplug_timm.images.source import Source
 from timm.data import ImageDataset
 from torch.utils.data import Dataset
 
@@ -70,7 +70,7 @@ def silent(
     open_tiny: Callable[..., Subject], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[..., Subject]:
     def make(labels: list[Any], **options: Any) -> Subject:
-        monkeypatch.setattr("selplug_timm.source.create_dataset", lambda **_: Silent(labels))
+        monkeypatch.setattr("selplug_timm.images.source.create_dataset", lambda **_: Silent(labels))
         return open_tiny(tmp_path, dataset="torch/inaturalist", **options)
 
     return make

@@ -43,7 +43,7 @@ def stream(
 ) -> Callable[..., Subject]:
     def make(reader: Reader, **options: Any) -> Subject:
         dataset = IterableImageDataset(None, reader=reader)
-        monkeypatch.setattr("selplug_timm.source.create_dataset", lambda **_: dataset)
+        monkeypatch.setattr("selplug_timm.images.source.create_dataset", lambda **_: dataset)
         return open_tiny(tmp_path, dataset="wds/some", **options)
 
     return make

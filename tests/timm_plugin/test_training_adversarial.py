@@ -9,16 +9,16 @@ import re
 import pytest
 import timm
 import torch
-from selplug_timm.adversarial import AdversarialHook
+from selplug_timm.hooks.load.adversarial import AdversarialHook
 from timm.utils import random_seed
 from torch import Tensor, nn
 from torch.nn import functional as F
 from training_runs import losses, rows, train
 
-from selplug import registry
+from selplug import registry, specs
 from selplug.core.errors import PluginError, SelplugError
+from selplug.core.model.state import seeded
 from selplug.core.perturb import batch_seed
-from selplug.core.state import seeded
 from selplug.core.training import TrainingContext
 
 torchattacks = pytest.importorskip("torchattacks")
@@ -111,7 +111,7 @@ def test_the_attack_of_trades_is_that_of_its_authors():
     random_seed(0, 0)
     model = Inside(timm.create_model("resnet20_cifar").eval())
     x = torch.rand(4, 3, 8, 8)
-    attack = registry.perturbation("tpgd:eps=0.02,alpha=0.005,steps=3")
+    attack = specs.perturbation("tpgd:eps=0.02,alpha=0.005,steps=3")
     with seeded(1, x.device):
         ours = attack.factory(model, **attack.options)(x, torch.zeros(4, dtype=torch.long))
     with seeded(1, x.device):
@@ -190,7 +190,7 @@ def test_with_trades_the_penalty_is_that_of_the_clean_batch_and_with_pgd_that_of
 
 
 def penalty_of(images: Tensor) -> float:
-    from selplug.core.regularizer import SelectivityRegularizer
+    from selplug.core.training.regularizer import SelectivityRegularizer
 
     random_seed(0, 0)
     model = timm.create_model("resnet20_cifar").train()

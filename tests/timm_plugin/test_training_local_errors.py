@@ -10,14 +10,14 @@ import pytest
 import timm
 import torch
 import yaml
-from selplug_timm import cifar as _registers_the_models  # noqa: F401
-from selplug_timm.local_errors import LocalErrorsHook, stages_of
+from selplug_timm.hooks.load.local_errors import LocalErrorsHook, stages_of
+from selplug_timm.models import cifar as _registers_the_models  # noqa: F401
 from timm.utils import random_seed
 from torch.nn import functional as F
 from training_runs import losses, rows, train
 
 from selplug.core.errors import CaptureError, InputError, SelplugError
-from selplug.core.local_errors import LocalErrors, random_classifier
+from selplug.core.training.local_errors import LocalErrors, random_classifier
 
 ON = ("--local-errors",)
 STAGES = ("layer1", "layer2", "layer3")

@@ -7,15 +7,15 @@ import logging
 import pytest
 import timm
 import torch
-from selplug_timm import cifar as _registers_the_models  # noqa: F401
-from selplug_timm.selectivity import SelectivityHook, parse_schedule
+from selplug_timm.hooks.load.selectivity import SelectivityHook, parse_schedule
+from selplug_timm.models import cifar as _registers_the_models  # noqa: F401
 from timm.utils import random_seed
 from torch.nn import functional as F
 from training_runs import losses, rows, train
 
-from selplug.core.capture import Capture, find_layers
 from selplug.core.errors import InputError
-from selplug.core.functional import class_means, class_selectivity
+from selplug.core.measures.functional import class_means, class_selectivity
+from selplug.core.model.capture import Capture, find_layers
 
 OFF = ("--selectivity-alpha", 0)
 ON = ("--selectivity-alpha", -1.0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from selplug.core.perturb import UnitRangeModel
+from selplug.core.model.unit_range import UnitRangeModel
 
 # A spec without an origin is this very folder, taken for a package.
 collect_ignore_glob = [] if getattr(importlib.util.find_spec("torchattacks"), "origin", None) else ["test_*.py"]

@@ -15,11 +15,12 @@ from selplug_torchattacks.limits import ONE_BY_ONE
 from selplug_torchattacks.repairs import REPAIRS
 
 import selplug
-from selplug.core.adversarial import BatchPerturber
 from selplug.core.errors import InputError
-from selplug.core.perturb import UnitRangeModel, batch_seed, run_perturbation
-from selplug.core.state import seeded
-from selplug.registry import perturbation
+from selplug.core.model.state import seeded
+from selplug.core.model.unit_range import UnitRangeModel
+from selplug.core.perturb import batch_seed, run_perturbation
+from selplug.core.training.adversarial import BatchPerturber
+from selplug.specs.perturbations import perturbation
 
 E = 8 / 255
 

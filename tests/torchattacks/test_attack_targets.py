@@ -10,9 +10,9 @@ from selplug_torchattacks.repairs import REPAIRS
 from selplug_torchattacks.targets import TARGETED, choose_targets
 
 import selplug
+from selplug.core.model.state import seeded
 from selplug.core.perturb import run_perturbation
-from selplug.core.state import seeded
-from selplug.registry import perturbation
+from selplug.specs.perturbations import perturbation
 
 #: Options with which the attack reaches some target on the tiny model.
 STRONG = {

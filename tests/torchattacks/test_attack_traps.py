@@ -14,7 +14,8 @@ from selplug_torchattacks.repairs import margins
 from torch import Tensor, nn
 
 from selplug.core.errors import InputError, PerturbationError
-from selplug.core.perturb import UnitRangeModel, run_perturbation
+from selplug.core.model.unit_range import UnitRangeModel
+from selplug.core.perturb import run_perturbation
 
 
 def right(model: nn.Module, pixels: Tensor, labels: Tensor) -> float:

@@ -1,0 +1,72 @@
+"""Sums turned into numbers: the values of every layer under every condition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ...core.model.layers import Layer
+from .condition_sums import ConditionSums
+from .plain_values import sort_values
+from .results import AuditResult, Condition, LayerResult, Sections
+
+
+class Collector:
+    """Collects what the conditions of an audit found, in the order in which they are added."""
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        self._layers = layers
+        self.conditions: list[Condition] = []
+        self._values: dict[str, dict[str, Sections]] = {}
+        self._differences: dict[str, dict[str, Sections]] = {}
+        self._arrays: dict[str, dict[tuple[str, str], np.ndarray]] = {layer.name: {} for layer in layers}
+
+    def add(self, name: str, spec: str, sums: ConditionSums) -> None:
+        self.conditions.append(sums.condition(name, spec))
+        own = {
+            layer.name: {**sums.measures.get(layer.name, {}), **sums.pairs.get(layer.name, {})}
+            for layer in self._layers
+        }
+        for prefix, tables, values in (
+            ("", own, self._values),
+            ("difference:", sums.differences, self._differences),
+        ):
+            for layer, table in tables.items():
+                sections, arrays = sort_values({measure: metric.compute() for measure, metric in table.items()})
+                values.setdefault(layer, {})[name] = sections
+                self._arrays[layer].update({(prefix + name, key): array for key, array in arrays.items()})
+
+    def layers(self, clean: str) -> tuple[LayerResult, ...]:
+        """The results of all layers; ``clean`` is the name of the condition whose dead units count."""
+        return tuple(
+            LayerResult(
+                name=layer.name,
+                kind=layer.kind,
+                units=layer.units,
+                dead_units=self._values.get(layer.name, {}).get(clean, {}).get("selectivity", {}).get("dead_units"),
+                conditions=self._values.get(layer.name, {}),
+                differences=self._differences.get(layer.name, {}),
+                rectified=layer.rectified,
+                arrays=self._arrays[layer.name],
+            )
+            for layer in self._layers
+        )
+
+
+def joined(result: AuditResult, others: Sequence[AuditResult], names: Sequence[str]) -> AuditResult:
+    """A result with the conditions of others that were measured on images of their own, in the order of ``names``."""
+    if not others:
+        return result
+    conditions = {c.name: c for c in result.conditions}
+    for other in others:
+        (own,) = other.conditions
+        conditions[own.name] = replace(own, l2_mean=None, linf_max=None)
+    layers = []
+    for layer, *same in zip(result.layers, *(other.layers for other in others), strict=True):
+        sections = dict(layer.conditions) | {name: value for each in same for name, value in each.conditions.items()}
+        arrays = dict(layer.arrays) | {key: array for each in same for key, array in each.arrays.items()}
+        ordered = {name: sections[name] for name in names if name in sections}
+        layers.append(replace(layer, conditions=ordered, arrays=arrays))
+    return replace(result, conditions=tuple(conditions[name] for name in names), layers=tuple(layers))

@@ -1,0 +1,131 @@
+"""The tables that terminal, notebook and page have in common, as plain text cells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...report.style import interval, number, percent, printable, short_number
+from ...report.tables import Table
+from ..engine.results import LayerResult, TargetSuccess
+from ..record import AuditRecord
+
+
+def conditions_table(report: AuditRecord) -> Table:
+    """Accuracy per condition, the sizes of the perturbations really applied, and the worst case."""
+    aimed = any(c.targeted is not None for c in report.result.conditions)
+    rows = [
+        (
+            printable(c.name),
+            percent(c.accuracy),
+            interval(c.accuracy_ci95),
+            str(c.samples),
+            short_number(c.l2_mean, spec="#.3g"),
+            short_number(c.linf_max, spec="#.3g"),
+            *([_hits(c.targeted)] if aimed else []),
+        )
+        for c in report.result.conditions
+    ]
+    worst = report.result.worst_case
+    if worst is not None:
+        name = f"worst case of {len(worst.conditions)}"
+        sizes = ("–",) * (3 if aimed else 2)
+        rows.append((name, percent(worst.accuracy), interval(worst.accuracy_ci95), str(worst.samples), *sizes))
+    columns = ("condition", "accuracy", "95 % interval", "samples", "mean L2", "max Linf", "target hit")
+    return Table(
+        title="Accuracy, and the size of the perturbations applied (pixels in [0, 1])",
+        columns=columns if aimed else columns[:-1],
+        numeric=(False, *(True,) * (6 if aimed else 5)),
+        rows=tuple(rows),
+    )
+
+
+def _hits(targeted: TargetSuccess | None) -> str:
+    if targeted is None or targeted.success is None:
+        return "–"
+    return f"{percent(targeted.success)} of {targeted.samples}"
+
+
+def survivors_table(report: AuditRecord) -> Table | None:
+    """The attacks that ran on survivors alone, in order; None without any."""
+    worst = report.result.worst_case
+    if worst is None or not worst.steps:
+        return None
+    return Table(
+        title="Worst case, step by step: each attack runs on the images that are still right",
+        columns=("attack", "images", "broken", "still right", "of all"),
+        numeric=(False, True, True, True, True),
+        rows=tuple(
+            (
+                printable(step.name),
+                str(step.samples),
+                str(step.samples - step.survived),
+                str(step.survived),
+                percent(step.survived / worst.samples),
+            )
+            for step in worst.steps
+        ),
+    )
+
+
+def checks_table(report: AuditRecord) -> Table | None:
+    """What the attacks of the run say of themselves; None without an attack."""
+    found = report.attack_checks
+    if not found:
+        return None
+    return Table(
+        title="Checks of the attacks",
+        columns=("what should hold", "holds", "detail"),
+        numeric=(False, False, False),
+        rows=tuple((check["name"], "yes" if check["passed"] else "no", check["detail"]) for check in found),
+    )
+
+
+def layers_table(report: AuditRecord, condition: str | None = None) -> Table:
+    """A row per layer, with what was measured under one condition, the first (clean) unless said otherwise."""
+    if condition is None:
+        condition = report.result.conditions[0].name if report.result.conditions else "clean"
+    layers = report.result.layers
+
+    measured = {name for layer in layers for name in layer.conditions.get(condition, {})}
+
+    def cell(section: str, key: str, spec: str, missing: str = "–") -> Callable[[LayerResult], str]:
+        def read(layer: LayerResult) -> str:
+            values = layer.conditions.get(condition, {}).get(section, {})
+            return short_number(values.get(key), missing if key in values else "–", spec)
+
+        return read
+
+    columns: list[tuple[str, bool, Callable[[LayerResult], str]]] = [
+        ("layer", False, lambda layer: printable(layer.name)),
+        ("kind", False, lambda layer: printable(layer.kind)),
+        ("units", True, lambda layer: str(layer.units)),
+        ("dead", True, lambda layer: short_number(layer.dead_units)),
+    ]
+    if "selectivity" in measured:
+        columns.append(("selectivity", True, cell("selectivity", "mean", ".3f")))
+        columns.append(("null level", True, cell("selectivity", "null", ".3f")))
+    if "dimensionality" in measured:
+        columns.append(("part. ratio", True, cell("dimensionality", "participation_ratio", ".2f")))
+        corrected = cell("dimensionality", "participation_ratio_corrected", ".2f", "not resolved")
+        columns.append(("corrected", True, corrected))
+    if "spectrum" in measured:
+        columns.append(("exponent", True, lambda layer: _exponent(layer.conditions.get(condition, {}))))
+    if "gradients" in measured:
+        columns.append(("gradient", True, cell("gradients", "mean", ".3g")))
+        columns.append(("CV samples", True, cell("gradients", "cv_samples", ".3f")))
+        columns.append(("CV units", True, cell("gradients", "cv_units", ".3f")))
+    return Table(
+        title=f"Layers, {printable(condition)} images" if condition == "clean" else f"Layers, {printable(condition)}",
+        columns=tuple(title for title, _, _ in columns),
+        numeric=tuple(numeric for _, numeric, _ in columns),
+        rows=tuple(tuple(cell(layer) for _, _, cell in columns) for layer in layers),
+    )
+
+
+def _exponent(sections: Mapping[str, Mapping[str, Any]]) -> str:
+    section = sections.get("spectrum", {})
+    value, error = number(section.get("exponent")), number(section.get("stderr"))
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")

@@ -1,0 +1,141 @@
+"""The ``selplug`` command. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import registry
+from .._version import __version__
+from ..audits.command import audit
+from ..comparisons.command import compare
+from ..explanations.command import explain
+from ..run.subject_flags import with_shared_flags
+from ..similarities.command import similarity
+from .arguments import one_value_each
+from .errors import clear_errors
+from .view import view
+
+app = typer.Typer(
+    help="What units and layers represent, beside whether a vision network survives corruptions and attacks.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+#: Commands whose flags are a script's.
+_TRAINING = ("train", "timm-train")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line; exit code 0, 2 on bad input, 130 on Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    command = next((argument for argument in given if not argument.startswith("-")), None)
+    # What follows a script is the script's.
+    app(args=given if command in _TRAINING else one_value_each(given), obj=["selplug", *given])
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_show_version)
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say more about what is going on.")] = False,
+) -> None:
+    # Our own logger alone: what host libraries log is theirs to show.
+    logger = logging.getLogger("selplug")
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    # A train script sets up the root logger, which shows ours as well.
+    if not logger.handlers and context.invoked_subcommand not in _TRAINING:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        logger.addHandler(handler)
+
+
+app.command(no_args_is_help=True)(clear_errors(audit))
+app.command(no_args_is_help=True)(clear_errors(with_shared_flags(audit, explain)))
+app.command(no_args_is_help=True)(clear_errors(with_shared_flags(audit, similarity, without=("checkpoint",))))
+app.command(no_args_is_help=True)(clear_errors(compare))
+app.command(no_args_is_help=True)(clear_errors(view))
+
+
+@app.command()
+@clear_errors
+def plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """List every plugin that is installed, and what a missing one needs."""
+    rows = [plugin for group in registry.GROUPS for plugin in registry.plugins(group).values()]
+    if as_json:
+        fields = ("group", "name", "target", "distribution", "version", "extra", "missing")
+        typer.echo(json.dumps([{field: getattr(row, field) for field in fields} for row in rows], indent=1))
+        return
+    width = max(len(row.name) for row in rows)
+    for group, what in registry.GROUPS.items():
+        found = [row for row in rows if row.group == group]
+        if not found:
+            continue
+        typer.echo(f"{group}: {what}")
+        for row in found:
+            state = f"  needs {', '.join(row.missing)}: {row.install_hint}" if row.missing else ""
+            typer.echo(f"  {row.name:{width}}  {row.distribution} {row.version}{state}")
+
+
+@app.command()
+@clear_errors
+def demo(
+    name: Annotated[str, typer.Argument(help="Which demo.")] = "digits",
+    output: Annotated[Path, typer.Option(help="Folder for the reports.")] = Path("selplug-demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and perturbations.")] = 0,
+) -> None:
+    """Train three small networks at alpha < 0, 0 and > 0 on real digits, audit and compare them."""
+    run = registry.load("selplug.demos", name)
+    run(output, seed)
+
+
+@app.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@clear_errors
+def train(
+    arguments: Annotated[list[str] | None, typer.Argument(help="Flags as of timm's train script.")] = None,
+) -> None:
+    """Train on timm's parts, with training hooks: a short command for those without timm's train script."""
+    run = registry.load("selplug.launchers", "timm")
+    run("train", arguments or ["--help"])
+
+
+@app.command(
+    "timm-train",
+    no_args_is_help=True,
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+)
+@clear_errors
+def timm_train(
+    script: Annotated[str, typer.Argument(help="timm's train.py, of timm 1.0.27 or later, edited or not.")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="Those of the script, and the flags of training hooks.")
+    ] = None,
+) -> None:
+    """Run timm's own train script with the flags of training hooks added to its parser.
+
+    `selplug timm-train SCRIPT --help` shows them all. Ends with the exit code of the script.
+    """
+    run = registry.load("selplug.launchers", "timm")
+    run(script, arguments or [])
+
+
+if __name__ == "__main__":
+    main()

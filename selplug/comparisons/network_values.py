@@ -1,0 +1,381 @@
+"""The numbers of one network that a comparison sets beside those of others, from its report alone.
+
+Values over depth come first, one per layer; most values of the network are means of them. A layer where such a value is
+not defined in one network is left out in all networks with the same layers: means over other layers would not compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from ..audits.engine.results import LayerResult
+from ..audits.facts.corruptions import summarize
+from ..audits.facts.curves import curves
+from ..audits.record import AuditRecord
+from ..report.style import listing, number, printable
+from .resampling import monotonic_loss, spearman
+from .sources import Common, Source
+
+#: Strengths of a sweep, no perturbation among them, below which its shape is not judged.
+MIN_STRENGTHS = 4
+
+#: key of a value over depth -> what it is
+CURVES = {
+    "selectivity": "class selectivity, clean images",
+    "dimensionality": "dimensionality, clean images (participation ratio / units)",
+    "gain_attack": "dimensionality gain under attacks (perturbed − clean) / units",
+    "gain_corruption": "dimensionality gain under corruptions (perturbed − clean) / units",
+    "gain_difference": "dimensionality gain, attacks − corruptions, / units",
+    "exponent": "exponent of the eigenspectrum, clean images",
+    "cka_attack": "CKA of clean and attacked responses",
+    "cka_corruption": "CKA of clean and corrupted responses",
+    "gradient": "mean input gradient, clean images",
+    "cv_samples": "variation of input gradients over samples",
+    "cv_units": "variation of input gradients over units",
+}
+#: key of a value of the network -> what it is
+VALUES = {
+    "alpha": "selectivity regularizer's alpha",
+    "selectivity": "class selectivity",
+    "selectivity_alive": "class selectivity, without dead units",
+    "selectivity_null": "null level of class selectivity",
+    "clean_accuracy": "clean accuracy",
+    "corruption_accuracy": "mean corruption accuracy",
+    "corruption_relative": "mean corruption accuracy / clean accuracy",
+    "adversarial_accuracy": "adversarial accuracy, mean over attacks",
+    "adversarial_relative": "adversarial accuracy / clean accuracy",
+    "noise_accuracy": "accuracy under noise, mean",
+    "worst_case": "worst-case accuracy",
+    "dimensionality_early": "dimensionality / units, early layers",
+    "dimensionality_late": "dimensionality / units, late layers",
+    "gain_attack_early": "dimensionality gain under attacks / units, early layers",
+    "gain_corruption_early": "dimensionality gain under corruptions / units, early layers",
+    "gain_difference_early": "dimensionality gain, attacks − corruptions, / units, early layers",
+    "exponent_last": "exponent, last hidden layer",
+    "exponent_mean": "exponent, mean over layers",
+    "gradient": "mean input gradient",
+    "cv_samples": "variation of input gradients over samples",
+    "cv_units": "variation of input gradients over units",
+    "cka_attack": "CKA of clean and attacked responses",
+    "cka_corruption": "CKA of clean and corrupted responses",
+    "block_score": "block-structure score",
+    "cka_between": "CKA between layers, mean off the diagonal",
+    "nonmonotonic_noise": "loss of a monotonic fit, noise",
+    "nonmonotonic_fgsm": "loss of a monotonic fit, FGSM",
+}
+
+
+def called(key: str) -> str:
+    """What a key of :data:`VALUES`, or the name of a condition, stands for."""
+    return VALUES.get(key) or f"accuracy under {printable(key)}"
+
+
+def is_accuracy(key: str) -> bool:
+    """Whether a value is one to show in percent."""
+    return key not in VALUES or key.endswith("_accuracy") or key == "worst_case"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One strength of a sweep; ``exponent`` is that of the last hidden layer under it."""
+
+    strength: float
+    condition: str
+    accuracy: float
+    exponent: float | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A perturbation at several strengths, the clean images first. ``kind``: "noise", "fgsm" or "attack".
+
+    ``loss`` is :func:`~selplug.comparisons.resampling.monotonic_loss` of accuracy over exponent, ``rho`` their rank
+    correlation; None with fewer than :data:`MIN_STRENGTHS` points that have both.
+    """
+
+    name: str
+    option: str
+    kind: str
+    points: tuple[Point, ...]
+    loss: float | None
+    rho: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """``layers`` are names; ``curves`` has for each key of :data:`CURVES` a value or None per layer.
+
+    ``accuracies``: condition -> accuracy. ``similarity``: the clean map layer x layer (CKA), None without one, and
+    ``blocks`` its blocks.
+    """
+
+    layers: tuple[str, ...]
+    values: Mapping[str, float | None]
+    accuracies: Mapping[str, float]
+    curves: Mapping[str, Sequence[float | None]] = field(repr=False)
+    sweeps: tuple[Sweep, ...] = field(repr=False)
+    similarity: Sequence[Sequence[float | None]] | None = field(repr=False)
+    blocks: Sequence[Sequence[int]] = field(repr=False)
+
+
+def early(layers: int) -> slice:
+    """The first third of the layers, at least one."""
+    return slice(0, max(1, round(layers / 3)))
+
+
+def late(layers: int) -> slice:
+    """The last third of the layers, at least one."""
+    return slice(layers - max(1, round(layers / 3)), layers)
+
+
+def measure(common: Common, alphas: Sequence[float | None]) -> tuple[list[Measured], list[str]]:
+    """The values of every network that is compared, and notes on layers that had to be left out.
+
+    Args:
+        common: the reports, and the conditions they share.
+        alphas: of the selectivity regularizer, per report.
+    """
+    notes: list[str] = []
+    conditions = _perturbed(common)
+    found: dict[int, dict[str, list[float | None]]] = {}
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for place, source in enumerate(common.sources):
+        alike.setdefault(tuple(layer.name for layer in source.report.result.layers), []).append(place)
+    for layers, places in alike.items():
+        reports = [common.sources[place].report for place in places]
+        drawn, remarks = _curves(reports, layers, *conditions)
+        notes += remarks
+        found |= dict(zip(places, drawn, strict=True))
+    worst, remark = _worst_cases([source.report for source in common.sources])
+    notes += remark
+    return [
+        _measured(source, common, found[place], alphas[place], worst[place])
+        for place, source in enumerate(common.sources)
+    ], notes
+
+
+def _perturbed(common: Common) -> tuple[list[str], list[str]]:
+    """The common attacks that may change an image, and the common corruptions."""
+    none = {
+        entry["name"]
+        for entry in common.sources[0].report.settings.get("perturbations", ())
+        if entry.get("options", {}).get("eps") == 0
+    }
+    return [name for name in common.of_kind("attack") if name not in none], common.of_kind("corruption")
+
+
+def _curves(
+    reports: Sequence[AuditRecord], layers: Sequence[str], attacks: Sequence[str], corruptions: Sequence[str]
+) -> tuple[list[dict[str, list[float | None]]], list[str]]:
+    """Values over depth of networks with the same layers, gaps alike in all that have the measure."""
+    notes = []
+    clean = reports[0].result.conditions[0].name
+    used = [clean, *attacks, *corruptions]
+    plain = {
+        place
+        for place in range(len(layers))
+        if any(
+            "dimensionality" in sections and number(sections["dimensionality"]["participation_ratio_corrected"]) is None
+            for report in reports
+            for sections in (report.result.layers[place].conditions.get(name, {}) for name in used)
+        )
+    }
+    if plain:
+        notes.append(
+            "dimensionality is the plain participation ratio, not the corrected one, where a network does not resolve "
+            f"it, in layer {listing(layers[place] for place in sorted(plain))}"
+        )
+
+    def dimension(layer: LayerResult, condition: str, place: int) -> float | None:
+        section = layer.conditions.get(condition, {}).get("dimensionality", {})
+        value = number(section.get("participation_ratio" + ("" if place in plain else "_corrected")))
+        return None if value is None else value / layer.units
+
+    def gain(layer: LayerResult, place: int, names: Sequence[str]) -> float | None:
+        before = dimension(layer, clean, place)
+        after = _mean([dimension(layer, name, place) for name in names])
+        return None if before is None or after is None else after - before
+
+    def at(section: str, key: str, names: Sequence[str]) -> Callable[[LayerResult, int], float | None]:
+        return lambda layer, _: _mean([number(layer.conditions.get(n, {}).get(section, {}).get(key)) for n in names])
+
+    def gap(layer: LayerResult, place: int) -> float | None:
+        attacked, corrupted = gain(layer, place, attacks), gain(layer, place, corruptions)
+        return None if attacked is None or corrupted is None else attacked - corrupted
+
+    reads: dict[str, Callable[[LayerResult, int], float | None]] = {
+        "selectivity": at("selectivity", "mean", [clean]),
+        "dimensionality": lambda layer, place: dimension(layer, clean, place),
+        "gain_attack": lambda layer, place: gain(layer, place, attacks),
+        "gain_corruption": lambda layer, place: gain(layer, place, corruptions),
+        "gain_difference": gap,
+        "exponent": at("spectrum", "exponent", [clean]),
+        "cka_attack": at("cka", "debiased", attacks),
+        "cka_corruption": at("cka", "debiased", corruptions),
+        "gradient": at("gradients", "mean", [clean]),
+        "cv_samples": at("gradients", "cv_samples", [clean]),
+        "cv_units": at("gradients", "cv_units", [clean]),
+    }
+    drawn = [
+        {key: [read(layer, place) for place, layer in enumerate(report.result.layers)] for key, read in reads.items()}
+        for report in reports
+    ]
+    for key in reads:
+        having = [each[key] for each in drawn if any(value is not None for value in each[key])]
+        some = {place for place in range(len(layers)) if any(values[place] is None for values in having)}
+        shared = {place for place in some if any(values[place] is not None for values in having)}
+        for values in having:
+            for place in some:
+                values[place] = None
+        if shared:
+            notes.append(
+                f"{CURVES[key]}: not defined in every network, and so left out in all, in layer "
+                f"{listing(layers[place] for place in sorted(shared))}"
+            )
+    return drawn, notes
+
+
+def _measured(
+    source: Source,
+    common: Common,
+    over_depth: Mapping[str, list[float | None]],
+    alpha: float | None,
+    worst: float | None,
+) -> Measured:
+    report = source.report
+    layers = report.result.layers
+    accuracies = {c.name: float(c.accuracy) for c in report.result.conditions if c.name in common.kinds}
+    clean = accuracies[report.result.conditions[0].name]
+    attacks, _ = _perturbed(common)
+    # The mean over severities, then corruptions, of those conditions alone that all have.
+    entries = [entry for entry in report.settings.get("perturbations", ()) if entry["name"] in common.kinds]
+    corrupted = summarize({"perturbations": entries}, accuracies)
+    noisy = common.of_kind("noise")
+    similarity, blocks, score = _similarity(report)
+    sweeps = _sweeps(report, entries, common.kinds)
+    first, last = early(len(layers)), late(len(layers))
+
+    def over(key: str, part: slice = slice(None)) -> float | None:
+        known = [value for value in over_depth[key][part] if value is not None]
+        return fmean(known) if known else None
+
+    def of(kind: str) -> float | None:
+        return _mean([sweep.loss for sweep in sweeps if sweep.kind == kind and sweep.loss is not None])
+
+    corruption = number(corrupted["mean_accuracy"]) if corrupted else None
+    adversarial = _mean([accuracies[name] for name in attacks])
+    exponents = over_depth["exponent"]
+    values: dict[str, float | None] = {
+        "alpha": alpha,
+        "selectivity": over("selectivity"),
+        "selectivity_alive": _over_layers(layers, report, "mean_alive"),
+        "selectivity_null": _over_layers(layers, report, "null"),
+        "clean_accuracy": clean,
+        "corruption_accuracy": corruption,
+        "corruption_relative": corruption / clean if corruption is not None and clean > 0 else None,
+        "adversarial_accuracy": adversarial,
+        "adversarial_relative": adversarial / clean if adversarial is not None and clean > 0 else None,
+        "noise_accuracy": _mean([accuracies[name] for name in noisy]),
+        "worst_case": worst,
+        "dimensionality_early": over("dimensionality", first),
+        "dimensionality_late": over("dimensionality", last),
+        "gain_attack_early": over("gain_attack", first),
+        "gain_corruption_early": over("gain_corruption", first),
+        "gain_difference_early": over("gain_difference", first),
+        "exponent_last": exponents[-1] if exponents else None,
+        "exponent_mean": over("exponent"),
+        "gradient": over("gradient"),
+        "cv_samples": over("cv_samples"),
+        "cv_units": over("cv_units"),
+        "cka_attack": over("cka_attack"),
+        "cka_corruption": over("cka_corruption"),
+        "block_score": score,
+        "cka_between": _off_diagonal(similarity),
+        "nonmonotonic_noise": of("noise"),
+        "nonmonotonic_fgsm": of("fgsm"),
+    }
+    return Measured(
+        layers=tuple(layer.name for layer in layers),
+        values=values,
+        accuracies=accuracies,
+        curves=over_depth,
+        sweeps=sweeps,
+        similarity=similarity,
+        blocks=blocks,
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None without any value, or where one of them is not defined."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None
+
+
+def _over_layers(layers: Sequence[LayerResult], report: AuditRecord, key: str) -> float | None:
+    clean = report.result.conditions[0].name
+    return _mean([number(layer.conditions.get(clean, {}).get("selectivity", {}).get(key)) for layer in layers])
+
+
+def _worst_cases(reports: Sequence[AuditRecord]) -> tuple[list[float | None], list[str]]:
+    """Worst-case accuracies, if they are over the same attacks in all reports that have one."""
+    cases = [report.result.worst_case for report in reports]
+    known = [case for case in cases if case is not None]
+    if len({(frozenset(case.conditions), case.norm, case.eps) for case in known}) > 1:
+        return [None] * len(cases), ["worst-case accuracies are over different attacks, and so not compared"]
+    return [None if case is None else float(case.accuracy) for case in cases], []
+
+
+def _similarity(
+    report: AuditRecord,
+) -> tuple[list[list[float | None]] | None, Sequence[Sequence[int]], float | None]:
+    """The clean CKA map, the blocks in it and their score."""
+    found: Mapping[str, Any] = report.result.between_layers.get("cka", {})
+    if not found.get("debiased"):
+        return None, (), None
+    structure = found.get("block_structure") or {}
+    rows = [[number(value) for value in row] for row in found["debiased"]]
+    return rows, structure.get("blocks") or (), number(structure.get("score"))
+
+
+def _off_diagonal(rows: Sequence[Sequence[float | None]] | None) -> float | None:
+    known = [value for i, row in enumerate(rows or ()) for value in row[i + 1 :] if value is not None]
+    return fmean(known) if known else None
+
+
+def _sweeps(report: AuditRecord, entries: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> tuple[Sweep, ...]:
+    conditions = report.result.conditions
+    last = report.result.layers[-1] if report.result.layers else None
+    found = []
+    for curve in curves({"perturbations": entries}, [c for c in conditions if c.name in kinds]):
+        perturbed = [(value, condition) for value, condition in curve.points if condition is not conditions[0]]
+        # Of size 0 are the clean images; no other option says as much.
+        sized = curve.option in ("eps", "std") and perturbed[0][0] > 0
+        pairs = [(0.0, conditions[0]), *perturbed] if sized else perturbed
+        points = tuple(
+            Point(value, condition.name, float(condition.accuracy), _exponent(last, condition.name))
+            for value, condition in pairs
+        )
+        known = [(point.exponent, point.accuracy) for point in points if point.exponent is not None]
+        x, y = np.array(known, float).reshape(-1, 2).T
+        judged = len(known) >= MIN_STRENGTHS
+        kind = kinds[perturbed[0][1].name]
+        found.append(
+            Sweep(
+                name=curve.name,
+                option=curve.option,
+                kind="fgsm" if curve.name.partition(":")[0] == "fgsm" else kind,
+                points=points,
+                loss=number(monotonic_loss(x, y)) if judged else None,
+                rho=number(spearman(x, y)) if judged else None,
+            )
+        )
+    return tuple(found)
+
+
+def _exponent(layer: LayerResult | None, condition: str) -> float | None:
+    return None if layer is None else number(layer.conditions.get(condition, {}).get("spectrum", {}).get("exponent"))

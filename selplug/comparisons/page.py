@@ -1,0 +1,173 @@
+"""``compare.html``: many networks on one page, in one file that never touches the network."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ..report.page import command_line, flat, interactive, resource, template
+from ..report.style import listing, printable, short_number
+from .claims import MIN_CORRELATED, MIN_EACH, MIN_TRAININGS, MONOTONIC, NOT_ENOUGH, NOT_SUPPORTED, SUPPORTED
+from .figures import MAX_MAPS, depth_plots, legend, linking_plots, map_plots, sweep_plots
+from .network_values import VALUES, early
+from .record import SCHEMA_VERSION, ComparisonRecord
+from .sources import Source
+from .tables import (
+    accuracies_table,
+    correlations_table,
+    groups_table,
+    show,
+    show_interval,
+    title,
+    values_table,
+    verdicts,
+)
+
+_CLASSES = {SUPPORTED: "yes", NOT_SUPPORTED: "no", NOT_ENOUGH: "unknown"}
+
+
+def render(comparison: ComparisonRecord, folder: Path) -> str:
+    """The page as text; ``folder`` is where it will stand, for links to the reports."""
+    sections = {
+        "linking": linking_plots(comparison),
+        "depth": depth_plots(comparison),
+        "sweeps": sweep_plots(comparison),
+        "maps": map_plots(comparison),
+    }
+    found = interactive([plot for plots in sections.values() for plot in plots], legend(comparison.groups))
+    found["style"] += resource("compare.css", "selplug.comparisons")
+    return template("selplug.comparisons", "compare.html.jinja").render(
+        title=title(comparison),
+        headline=headline(comparison),
+        claims=claim_rows(comparison),
+        sections=sections,
+        tables=[groups_table(comparison), values_table(comparison), accuracies_table(comparison)],
+        correlations=correlations_table(comparison),
+        networks=network_rows(comparison, folder),
+        left_out=[
+            (printable(source), [printable(r) for r in reasons]) for source, reasons in comparison.common.left_out
+        ],
+        notes=[printable(note) for note in comparison.notes],
+        rules={
+            "correlated": MIN_CORRELATED,
+            "trainings": MIN_TRAININGS,
+            "each": MIN_EACH,
+            "monotonic": f"{100 * MONOTONIC:g} %",
+            "maps": MAX_MAPS,
+            "early": _early(comparison),
+            "resamples": comparison.settings["resamples"],
+        },
+        facts=facts(comparison),
+        command=command_line(comparison.settings),
+        schema_version=SCHEMA_VERSION,
+        **found,
+    )
+
+
+def headline(comparison: ComparisonRecord) -> list[tuple[str, str, str]]:
+    """``(what, value, detail)`` of the numbers to see first."""
+    count = {True: 0, False: 0, None: 0}
+    for network in comparison.networks:
+        count[network.training.robust] += 1
+    kinds = [kind for kind in comparison.common.kinds.values() if kind != "clean"]
+    judged = [one.verdict for one in comparison.claims]
+    conditions = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "clean images alone"
+    trained = f"{count[False]} standard, {count[True]} robust" + (f", {count[None]} not told" if count[None] else "")
+    return [
+        ("Networks", str(len(comparison.networks)), trained),
+        ("Groups", str(len(comparison.groups)), "networks trained alike but for the seed"),
+        (
+            "Claims supported",
+            verdicts(comparison),
+            f"{judged.count(NOT_SUPPORTED)} not supported, {judged.count(NOT_ENOUGH)} without enough data",
+        ),
+        ("Conditions in common", str(len(kinds) + 1), conditions),
+        ("Reports left out", str(len(comparison.common.left_out)), "named under Notes"),
+    ]
+
+
+def claim_rows(comparison: ComparisonRecord) -> list[dict[str, str]]:
+    """The claims sheet, as text."""
+    return [
+        {
+            "id": judged.claim.id,
+            "text": judged.claim.text,
+            "source": judged.claim.source,
+            "link": f"https://arxiv.org/abs/{judged.claim.source.split()[1].rstrip(',')}",
+            "statistic": judged.claim.statistic,
+            "value": short_number(judged.estimate.value, spec=".3f"),
+            "interval": show_interval(judged.estimate),
+            "side": judged.claim.side,
+            "n": str(judged.estimate.n),
+            "verdict": judged.verdict,
+            "class": _CLASSES[judged.verdict],
+            "why": judged.why,
+            "beside": ""
+            if judged.beside is None or judged.beside.value is None
+            else f"{judged.claim.beside}: {judged.beside.value:.3f} ({show_interval(judged.beside)})",
+        }
+        for judged in comparison.claims
+    ]
+
+
+def network_rows(comparison: ComparisonRecord, folder: Path) -> dict[str, Any]:
+    """A table with a row per network: links to its report, and every value that some network has."""
+    keys = [key for key in VALUES if any(network.value(key) is not None for network in comparison.networks)]
+    return {
+        "columns": ["network", "group", "seed", *(VALUES[key] for key in keys)],
+        "rows": [
+            {
+                "name": printable(network.name),
+                "link": report_link(source, folder),
+                "cells": [
+                    printable(network.training.group),
+                    short_number(network.training.seed),
+                    *(show(key, network.value(key)) for key in keys),
+                ],
+            }
+            for network, source in zip(comparison.networks, comparison.common.sources, strict=True)
+        ],
+    }
+
+
+def report_link(source: Source, folder: Path) -> str | None:
+    """The way from the page's folder to the page of a report, None if there is none."""
+    page = source.path.with_name("report.html") if source.path else None
+    if page is None or not page.is_file():
+        return None
+    try:
+        relative = os.path.relpath(page.resolve(), folder.resolve())
+    except ValueError:  # another drive
+        return None
+    return quote(Path(relative).as_posix())
+
+
+def facts(comparison: ComparisonRecord) -> dict[str, list[tuple[str, str]]]:
+    """Where every number comes from: settings, versions, and each report with its own."""
+    found: dict[str, list[tuple[str, str]]] = {
+        "Comparison": [*flat(comparison.settings), *flat(comparison.environment)],
+        "What all reports have in common": list(flat(comparison.common.facts)),
+    }
+    for network, told in zip(comparison.networks, comparison.to_dict()["networks"], strict=True):
+        report = told["report"]
+        settings = {key: value for key, value in report["settings"].items() if key != "perturbations"}
+        rows: Mapping[str, Any] = {
+            "model": told["model"],
+            "file": report["file"],
+            "sha256": report["sha256"],
+            "checkpoint": report["checkpoint"],
+            "training": told["training"],
+            "settings": settings,
+            "environment": report["environment"],
+        }
+        found[f"Report {printable(network.name)}"] = list(flat(rows))
+    return found
+
+
+def _early(comparison: ComparisonRecord) -> str:
+    """How many layers are early."""
+    sizes = sorted({len(network.measured.layers) for network in comparison.networks})
+    return listing(f"{early(size).stop} of {size}" for size in sizes)

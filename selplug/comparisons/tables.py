@@ -1,0 +1,167 @@
+"""The tables of a comparison, for the terminal and the page, as plain text cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..report.style import percent, printable, short_number
+from ..report.tables import Table
+from .claims import SUPPORTED, Judged
+from .network_values import VALUES, called, is_accuracy
+from .resampling import Estimate
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .record import ComparisonRecord
+
+#: Columns of the table of groups -> values; the page has all others in further tables.
+OVERVIEW = {
+    "selectivity": "selectivity",
+    "clean": "clean_accuracy",
+    "corruptions": "corruption_accuracy",
+    "attacks": "adversarial_accuracy",
+    "noise": "noise_accuracy",
+    "worst case": "worst_case",
+}
+TRAINED = {True: "robust", False: "standard", None: "not told"}
+
+
+def show(key: str, value: float | None) -> str:
+    """A value as text: accuracies in percent."""
+    if value is None:
+        return "–"
+    return percent(value) if is_accuracy(key) else short_number(value, spec=".3f")
+
+
+def show_estimate(key: str, estimate: Estimate) -> str:
+    """Mean and interval as text."""
+    text = show(key, estimate.value)
+    if estimate.ci95 is None:
+        return text
+    scale, spec = (100, ".1f") if is_accuracy(key) else (1, ".3f")
+    low, high = (f"{scale * end:{spec}}" for end in estimate.ci95)
+    return f"{text} [{low}, {high}]"
+
+
+def show_interval(estimate: Estimate | None) -> str:
+    """The interval alone."""
+    if estimate is None or estimate.ci95 is None:
+        return "–"
+    return f"{estimate.ci95[0]:.3f} to {estimate.ci95[1]:.3f}"
+
+
+def claims_table(claims: Sequence[Judged]) -> Table:
+    """A row per claim: the number, its interval, and the verdict."""
+    return Table(
+        "Claims of the papers",
+        ("claim", "number", "95 % interval", "networks", "verdict"),
+        (False, True, True, True, True),
+        tuple(
+            (
+                judged.claim.text,
+                short_number(judged.estimate.value, spec=".3f"),
+                show_interval(judged.estimate),
+                str(judged.estimate.n),
+                judged.verdict,
+            )
+            for judged in claims
+        ),
+    )
+
+
+def groups_table(comparison: ComparisonRecord, intervals: bool = True) -> Table:
+    """A row per group: how many networks, and the means of the main values, with their intervals where asked for."""
+    shown = {
+        title: key
+        for title, key in OVERVIEW.items()
+        if any(group.values[key].value is not None for group in comparison.groups)
+    }
+    tell = show_estimate if intervals else lambda key, estimate: show(key, estimate.value)
+    return Table(
+        "Groups: mean over seeds" + (" [95 % bootstrap interval]" if intervals else ""),
+        ("group", *(("training", "networks") if intervals else ("n",)), *shown),
+        (False, *((False,) if intervals else ()), True, *(True,) * len(shown)),
+        tuple(
+            (
+                printable(group.name),
+                *((TRAINED[group.networks[0].training.robust],) if intervals else ()),
+                str(len(group.networks)),
+                *(tell(key, group.values[key]) for key in shown.values()),
+            )
+            for group in comparison.groups
+        ),
+    )
+
+
+def values_table(comparison: ComparisonRecord) -> Table:
+    """All values, a row per value and a column per group."""
+    return _by_group(
+        comparison, "All values, mean over seeds [95 % interval]", VALUES, [group.values for group in comparison.groups]
+    )
+
+
+def accuracies_table(comparison: ComparisonRecord) -> Table:
+    """Accuracy under every common condition, a column per group."""
+    names = {name: name for name in comparison.common.kinds}
+    return _by_group(comparison, "Accuracy per condition", names, [group.accuracies for group in comparison.groups])
+
+
+def _by_group(
+    comparison: ComparisonRecord, title: str, names: Mapping[str, str], found: Sequence[Mapping[str, Estimate]]
+) -> Table:
+    rows = [
+        (printable(text), *(show_estimate(key, own[key]) for own in found))
+        for key, text in names.items()
+        if any(own[key].value is not None for own in found)
+    ]
+    columns = ("value", *(printable(group.name) for group in comparison.groups))
+    return Table(title, columns, (False, *(True,) * len(found)), tuple(rows))
+
+
+def correlations_table(comparison: ComparisonRecord) -> Table:
+    """Rank correlations within families, with their intervals."""
+    return Table(
+        "Rank correlations over standard networks, within families that differ in seed and regularizer alone",
+        ("value", "with", "Spearman's rho", "95 % interval", "networks"),
+        (False, False, True, True, True),
+        tuple(
+            (
+                called(one.x),
+                called(one.y),
+                short_number(one.estimate.value, spec=".3f"),
+                show_interval(one.estimate),
+                str(one.estimate.n),
+            )
+            for one in comparison.correlations
+        ),
+    )
+
+
+def title(comparison: ComparisonRecord) -> str:
+    """How many networks in one line."""
+    groups = len(comparison.groups)
+    return f"{len(comparison.networks)} networks in {groups} group{'s' if groups > 1 else ''}"
+
+
+def verdicts(comparison: ComparisonRecord) -> str:
+    """How many claims are supported, in words."""
+    supported = sum(judged.verdict == SUPPORTED for judged in comparison.claims)
+    return f"{supported} of {len(comparison.claims)}"
+
+
+def print_comparison(comparison: ComparisonRecord, console: Console) -> None:
+    """Writes groups, claims and notes to a console."""
+    from rich.text import Text
+
+    from ..report.tables import print_table, shortened
+
+    console.print(Text(title(comparison), style="bold"))
+    for table in (groups_table(comparison, intervals=False), claims_table(comparison.claims)):
+        console.print()
+        print_table(shortened(table), console)
+    for source, reasons in comparison.common.left_out:
+        console.print(Text(f"! left out: {printable(source)}: {printable('; '.join(reasons))}"))
+    for note in comparison.notes:
+        console.print(Text(f"! {printable(note)}"))

@@ -1,0 +1,233 @@
+"""How a network was trained, as far as its report tells, and which networks differ in the seed alone.
+
+A *group* are networks trained alike but for the seed. A *family* are networks trained alike but for the seed and the
+selectivity regularizer: within it, differences in selectivity are the regularizer's doing.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+from .. import registry, specs
+from ..audits.record import AuditRecord
+from ..core.errors import InputError, PluginError
+from ..report.style import listing, printable
+from .sources import Source
+
+#: Flags of timm's train script that say where files go, how a machine is used and what is logged or validated.
+_ASIDE = {
+    "seed", "output", "experiment", "config", "workers", "pin_mem", "device", "device_modules", "local_rank", "rank",
+    "world_size", "distributed", "prefetcher", "no_prefetcher", "log_interval", "log_wandb", "checkpoint_hist",
+    "recovery_interval", "save_images", "resume", "no_resume_opt", "validation_batch_size", "eval_metric", "tta",
+    "use_multi_epochs_loader", "dataset_download", "dataset_trust_remote_code", "torchscript", "torchcompile",
+    "torchcompile_mode", "fuser", "channels_last", "grad_checkpointing", "synchronize_step",
+}  # fmt: skip
+_SELECTIVITY, _ROBUST = ("selectivity_",), ("adversarial", "trades_")
+_LONGEST_NAME = 70
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a report tells of the training behind it.
+
+    ``arguments`` are the flags without seed, paths and logging, None if the report does not tell them. ``robust``: on
+    adversarial images; None if not known. ``earlier``: a checkpoint of a run of which a later one is there, too.
+    """
+
+    group: str
+    family: str
+    arguments: Mapping[str, Any] | None
+    robust: bool | None
+    seed: int | None = None
+    epoch: int | None = None
+    run: str = field(default="", repr=False)
+    earlier: bool = False
+
+    @property
+    def alpha(self) -> float | None:
+        """Of the selectivity regularizer, 0 without one; None if not known, or if it changed over epochs."""
+        if self.arguments is None or self.arguments.get("selectivity_schedule"):
+            return None
+        return float(self.arguments.get("selectivity_alpha", 0.0))
+
+    @property
+    def but_for_robustness(self) -> str | None:
+        """The same text for networks that differ in adversarial training and the seed alone; None if not known."""
+        return None if self.arguments is None else _key(self.arguments, without=_ROBUST)
+
+
+def trainings(sources: Sequence[Source], robust: Collection[str] = ()) -> list[Training]:
+    """One :class:`Training` per report.
+
+    Args:
+        sources: the reports that are compared.
+        robust: globs over names and given labels of networks trained on adversarial images whose reports do not tell.
+            With any, all other networks of unknown training count as not robust.
+
+    Raises:
+        InputError: a glob that fits no report, one label for networks that differ in more than the seed, or two reports
+            of the same checkpoint.
+    """
+    for pattern in robust:
+        if not any(_fits(source, [pattern]) for source in sources):
+            raise InputError(
+                f"--robust {printable(pattern)} fits no report; there are {listing(source.name for source in sources)}"
+            )
+    arguments = [_arguments(source.report) for source in sources]
+    earlier = _earlier(sources, arguments)
+    names = _group_names(sources, arguments, earlier)
+    found = []
+    for source, own, early, name in zip(sources, arguments, earlier, names, strict=True):
+        marked = _fits(source, robust) if robust else None
+        is_robust = marked if own is None else marked or _adversarial(own.get("adversarial"))
+        model = printable(source.report.subject.get("model"))
+        family = f"{model}, robust: {is_robust}, " + ("?" if own is None else _key(own, without=_SELECTIVITY))
+        found.append(
+            Training(
+                group=name,
+                family=family,
+                arguments=own,
+                robust=is_robust,
+                seed=_run(source.report).get("seed", 0) if own is not None else None,
+                epoch=_epoch(source.report),
+                run=_run_key(source, own),
+                earlier=early,
+            )
+        )
+    _check(sources, found)
+    return found
+
+
+def _run(report: AuditRecord) -> Mapping[str, Any]:
+    """The flags of the training run that are set; those that are 0, false or empty are not among them."""
+    run = report.subject.get("training_run")
+    flags = run.get("arguments") if isinstance(run, Mapping) else None
+    return flags if isinstance(flags, Mapping) else {}
+
+
+def _arguments(report: AuditRecord) -> dict[str, Any] | None:
+    flags = _run(report)
+    if not flags:
+        return None
+    kept = {
+        name: value for name, value in flags.items() if name not in _ASIDE and not name.startswith(("wandb_", "val_"))
+    }
+    for name in ("data_dir", "data"):
+        if name in kept:  # the same data may lie elsewhere
+            kept[name] = PurePath(str(kept[name])).name
+    if not kept.get("selectivity_alpha") and not kept.get("selectivity_schedule"):  # the others then do nothing
+        kept = {name: value for name, value in kept.items() if not name.startswith(_SELECTIVITY)}
+    return kept
+
+
+def _key(arguments: Mapping[str, Any], without: tuple[str, ...] = ()) -> str:
+    kept = {name: value for name, value in arguments.items() if not without or not name.startswith(without)}
+    return json.dumps(kept, sort_keys=True, default=str)
+
+
+def _epoch(report: AuditRecord) -> int | None:
+    checkpoint = report.subject.get("checkpoint")
+    epoch = checkpoint.get("epoch") if isinstance(checkpoint, Mapping) else None
+    return epoch if isinstance(epoch, int) else None
+
+
+def _sha256(report: AuditRecord) -> str | None:
+    checkpoint = report.subject.get("checkpoint")
+    return checkpoint.get("sha256") if isinstance(checkpoint, Mapping) else None
+
+
+def _run_key(source: Source, arguments: Mapping[str, Any] | None) -> str:
+    """The same text for checkpoints of one run, empty if not known."""
+    if arguments is None:
+        return ""
+    return f"{_run(source.report).get('seed', 0)} {source.report.subject['training_run'].get('file')} {_key(arguments)}"
+
+
+def _earlier(sources: Sequence[Source], arguments: Sequence[Mapping[str, Any] | None]) -> list[bool]:
+    last: dict[str, int] = {}
+    keys = [_run_key(source, own) for source, own in zip(sources, arguments, strict=True)]
+    epochs = [_epoch(source.report) for source in sources]
+    for key, epoch in zip(keys, epochs, strict=True):
+        if key and epoch is not None:
+            last[key] = max(last.get(key, epoch), epoch)
+    return [epoch is not None and epoch < last.get(key, epoch) for key, epoch in zip(keys, epochs, strict=True)]
+
+
+def _adversarial(spec: Any) -> bool:
+    """Whether a spec of ``--adversarial`` is an attack; noise and corruptions can be trained on as well."""
+    if not spec:
+        return False
+    try:
+        factory = registry.load("selplug.perturbations", specs.spec_name(str(spec)))
+    except PluginError:  # TRADES has its own name, and what trained a network need not be installed to compare it
+        return True
+    return getattr(factory, "kind", "attack") == "attack"
+
+
+def _fits(source: Source, patterns: Collection[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, p) for p in patterns for name in (source.name, source.group) if name)
+
+
+def _group_names(
+    sources: Sequence[Source], arguments: Sequence[Mapping[str, Any] | None], earlier: Sequence[bool]
+) -> list[str]:
+    """A label that several reports share; else what sets the group's flags apart from those of the others.
+
+    A group of one network has the label of that one. Where flags do not tell, the first report's name is the group's.
+    """
+    keys = [None if own is None else _key(own) for own in arguments]
+    known = {key: own for key, own in zip(keys, arguments, strict=True) if own is not None}
+    flags = sorted({name for own in known.values() for name in own}, key=_naming_order)
+    apart = [flag for flag in flags if len({json.dumps(own.get(flag), default=str) for own in known.values()}) > 1]
+    texts = {
+        key: ", ".join(filter(None, (_naming(flag, own.get(flag)) for flag in apart))) for key, own in known.items()
+    }
+    labels = [source.group for source in sources]
+    names: list[str] = []
+    firsts: dict[str, str] = {}
+    for source, key, early in zip(sources, keys, earlier, strict=True):
+        if source.group and labels.count(source.group) > 1:
+            name = source.group
+        elif key is None or (source.group and keys.count(key) == 1):
+            name = source.group or source.name
+        else:
+            told = texts[key] and len(texts[key]) <= _LONGEST_NAME and list(texts.values()).count(texts[key]) == 1
+            name = texts[key] if told else firsts.setdefault(key, source.name)
+        names.append(f"{name}, epoch {_epoch(source.report)}" if early else name)
+    return names
+
+
+def _naming_order(flag: str) -> tuple[bool, bool, str]:
+    return flag != "model", not flag.startswith(_SELECTIVITY), flag
+
+
+def _naming(flag: str, value: Any) -> str:
+    if flag == "selectivity_alpha":
+        return f"alpha {float(value or 0):+g}" if value else "alpha 0"
+    return f"{flag.replace('_', ' ')} {printable(value)}" if value is not None else ""
+
+
+def _check(sources: Sequence[Source], found: Sequence[Training]) -> None:
+    checkpoints: dict[str, Source] = {}
+    labels: dict[str, tuple[Source, Training]] = {}
+    for source, training in zip(sources, found, strict=True):
+        sha256 = _sha256(source.report)
+        if sha256:
+            twin = checkpoints.setdefault(sha256, source)
+            if twin is not source:
+                raise InputError(
+                    f"{twin} and {source} are audits of the same checkpoint ({sha256[:12]}); give one of them"
+                )
+        if training.group != source.group:
+            continue
+        other, known = labels.setdefault(training.group, (source, training))
+        if known.arguments != training.arguments or known.family != training.family:
+            raise InputError(
+                f"the label {printable(source.group)} is given to {other} and {source}, which differ in more than the "
+                "seed of their training; give each training a label of its own"
+            )

@@ -1,0 +1,3 @@
+from .hook import TrainingContext, TrainingHook
+
+__all__ = ["TrainingContext", "TrainingHook"]

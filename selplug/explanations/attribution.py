@@ -1,0 +1,149 @@
+"""Attribution methods that follow Captum's conventions, and their results as maps over the image.
+
+No method is imported here: a class of the group ``selplug.attributions`` is told by the parameters of its constructor
+and of its ``attribute``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import InputError, SelplugError
+from ..core.model.layers import Layer
+from ..core.types import Attribution
+
+
+class Explainer:
+    """One method on one model: images -> a map per layer.
+
+    Args:
+        method: the method.
+        model: images in [0, 1] -> logits.
+        layers: those to explain, with their modules and the shapes (N, ...) of what they give; empty for a method of
+            the input.
+        loader: (images in [0, 1], labels), for a method that has to be fitted.
+
+    Raises:
+        InputError: the method fails; other errors of selplug pass through.
+    """
+
+    def __init__(
+        self,
+        method: Attribution,
+        model: nn.Module,
+        layers: Sequence[tuple[Layer, nn.Module, tuple[int, ...]]],
+        loader: Iterable[tuple[Tensor, Tensor]],
+    ) -> None:
+        self.method = method
+        self.layers = layers if method.takes_layer else ()
+        self.names: tuple[str | None, ...] = tuple(layer.module for layer, _, _ in self.layers) or (None,)
+        modules = [module for _, module, _ in self.layers]
+        self.parts: list[Any] = []
+        if method.needs_fit and len(modules) > 1:
+            with suppress(InputError):  # a class that knows no lists of layers: one after the other
+                self.parts = self._made(model, [modules], loader)
+        if not self.parts:
+            self.parts = self._made(model, modules, loader)
+
+    def _made(self, model: nn.Module, layers: Sequence[Any], loader: Iterable[tuple[Tensor, Tensor]]) -> list[Any]:
+        """The method for each of ``layers``, or for the input without any, fitted."""
+        method = self.method
+        try:
+            parts = [method.factory(model, layer, **method.init) for layer in layers]
+            parts = parts or [method.factory(model, **method.init)]
+            if method.needs_fit:
+                for part in parts:
+                    part.fit(loader)
+        except SelplugError:
+            raise
+        except Exception as error:  # whatever a plugin's class raises; the message must name it
+            raise self._failed(error) from error
+        return parts
+
+    def maps(self, images: Tensor, target: int, prefix_tokens: int | None) -> list[Tensor]:
+        """One map (h, w) per name in ``names``: values summed over channels or units, at the layer's own resolution.
+
+        Args:
+            images: (1, C, H, W) in [0, 1].
+            target: the class to explain.
+            prefix_tokens: how many tokens stand before those of the patches, None if the model does not say.
+
+        Raises:
+            InputError: the method fails, or gives no map over the image.
+        """
+        inputs = images.detach().clone().requires_grad_()
+        takes_target = "target" in inspect.signature(self.method.factory.attribute).parameters
+        arguments = {**({"target": target} if takes_target else {}), **self.method.attribute}
+        try:
+            found = [part.attribute(inputs, **arguments) for part in self.parts]
+        except SelplugError:
+            raise
+        except Exception as error:  # whatever a plugin's class raises; the message must name it
+            raise self._failed(error) from error
+        if len(self.parts) == 1 and isinstance(found[0], list):
+            found = found[0]
+        if len(found) != len(self.names):
+            raise InputError(f"{self.method.name}: expected {len(self.names)} attributions, got {len(found)}")
+        layers: Sequence[Any] = self.layers or [None]
+        return [self._map(one, layer, images, prefix_tokens) for one, layer in zip(found, layers, strict=True)]
+
+    def _map(self, values: Any, layer: Any, images: Tensor, prefix_tokens: int | None) -> Tensor:
+        if isinstance(values, tuple) and values:
+            values = values[-1]  # of a module that runs several times the last call, as all of Captum shows it
+        if not isinstance(values, Tensor):
+            raise InputError(f"{self.method.name}: expected a tensor from attribute, got {type(values).__name__}")
+        values = values.detach().double().cpu()
+        if not torch.isfinite(values).all():
+            raise InputError(f"{self.method.name}: gave values that are not finite")
+        where = "the input"
+        if layer is not None:
+            description, _, shape = layer
+            where = f"{description.module} {shape}"
+            positions = _positions(values, description, shape)
+            if positions is not None:
+                grid = _grid(positions, images, prefix_tokens)
+                if grid is not None:
+                    return grid
+        if values.shape == images.shape:
+            return values.sum(1)[0]
+        raise InputError(
+            f"{self.method.name} gave {tuple(values.shape)} for {where}, which is no map over the image; take a method "
+            "that gives values of the layer's own shape, or another layer"
+        )
+
+    def _failed(self, error: Exception) -> InputError:
+        said = str(error).strip().partition("\n")[0]
+        return InputError(f"{self.method.name} failed: {type(error).__name__}: {said}")
+
+
+def _positions(values: Tensor, layer: Layer, shape: tuple[int, ...]) -> Tensor | None:
+    """Values at each position of a layer for one image, summed over units; None if they have none."""
+    if layer.groups == 1 and tuple(values.shape) == shape:
+        return values.sum([axis % len(shape) for axis in layer.axes])[0]
+    # Grad-CAM and its like keep one channel of several
+    if len(shape) == 4 and layer.axes == (1,) and values.ndim == 4 and tuple(values.shape[2:]) == shape[2:]:
+        return values.sum(1)[0]
+    return None
+
+
+def _grid(positions: Tensor, images: Tensor, prefix_tokens: int | None) -> Tensor | None:
+    """(h, w) as it is; tokens (T,) as the grid that has the image's aspect, without those before the patches."""
+    if positions.ndim == 2:
+        return positions
+    if positions.ndim != 1:
+        return None
+    height, width = images.shape[-2:]
+    for prefix in (0, 1) if prefix_tokens is None else (prefix_tokens, 0):
+        rows = round(math.sqrt((len(positions) - prefix) * height / width)) if len(positions) > prefix else 0
+        if rows > 1 and (len(positions) - prefix) % rows == 0:
+            columns = (len(positions) - prefix) // rows
+            if rows * width == columns * height:
+                return positions[prefix:].reshape(rows, columns)
+    return None

@@ -1,0 +1,91 @@
+"""The command ``selplug explain``. Heavy imports wait until it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import registry, specs
+from ..core.errors import InputError
+from ..run.subject_flags import SHARED, plain_option
+
+
+def explain(
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(help="A timm model name (hf-hub: too), the folder of a timm training run, or FILE.py:factory."),
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")],
+    method: Annotated[
+        list[str] | None, typer.Option(help="A method, repeatable: saliency:abs=false; see `selplug plugins`.")
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option("--layer", "--layers", help="Glob over module names, repeatable; the last few if empty."),
+    ] = None,
+    target: Annotated[str, typer.Option(help="Class to explain: name, number, predicted, or true.")] = "predicted",
+    # Weak enough not to be seen, strong enough to move most undefended networks.
+    perturb: Annotated[
+        str, typer.Option(help="Perturbation that makes the adversarial image.")
+    ] = "pgd:eps=2/255,alpha=0.5/255,steps=10",
+    max_images: Annotated[int, typer.Option(min=1, help="Of more images, take so many, evenly spaced.")] = 16,
+    output: Annotated[Path, typer.Option(help="Folder for explain.html and its files.")] = Path("selplug-report"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no table.")] = False,
+    **flags: Any,
+) -> None:
+    """Show what a network looks at: attribution maps of images, clean and adversarial, layer by layer.
+
+    Flags of model and data are those of audit; data are read by methods that have to be fitted, and name the classes.
+    """
+    # What can be checked in no time is checked before torch is even imported.
+    for group, given in (("selplug.attributions", method or []), ("selplug.perturbations", [perturb])):
+        for name in sorted({specs.spec_name(spec) for spec in given} - registry.plugins(group).keys()):
+            registry.load(group, name)
+    if not method:
+        known = ", ".join(registry.plugins("selplug.attributions"))
+        raise InputError(f"give --method NAME, or several; there are: {known or 'none'}")
+    load_subject = registry.load("selplug.subjects", flags["subject"])
+
+    import torch
+
+    from ..report.saving import check_writable
+    from ..report.tables import print_table
+    from ..run.device import resolve_device
+    from .api import explain_subject, find_images
+    from .explanation import check_fits
+    from .page import summary_table
+    from .record import PAGE
+
+    files, found = find_images(images, max_images)
+    check_writable(output)
+    place = resolve_device(flags["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
+    options: dict[str, Any] = {key: plain_option(flags[key]) for key in SHARED[2:]}
+    options["model_kwargs"] = specs.keyword_arguments(flags["model_kwargs"] or [], "--model-kwargs")
+    options["optional_data"] = True
+    subject = load_subject(model, options)
+    check_fits(output, {"model": subject.name, **subject.info})
+    if not quiet:
+        typer.echo(f"images: {len(files)} of {found}; target: {target}; adversarial images by {perturb}", err=True)
+    explanation = explain_subject(
+        subject,
+        files,
+        method,
+        perturb,
+        layers=layer,
+        target=target,
+        device=place,
+        seed=flags["seed"],
+        channels_last=flags["channels_last"],
+        progress=not quiet,
+        settings={"images_found": found, "command": context.obj},
+    )
+    explanation.save(output)
+    if not quiet:
+        from rich.console import Console
+
+        console = Console()
+        print_table(summary_table(explanation), console)
+        console.print(f"page: {output / PAGE}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,103 @@
+"""The command ``selplug similarity``. Heavy imports wait until it runs."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .. import registry, specs
+from ..core.errors import InputError, SelplugError
+from ..run.subject_flags import SHARED, plain_option
+
+_MODEL = "A timm model name (hf-hub: too), the folder or a checkpoint of a timm training run, or FILE.py:factory."
+
+
+class Measure(str, Enum):
+    """What can be measured between two networks."""
+
+    cka = "cka"
+    procrustes = "procrustes"
+
+
+class Estimator(str, Enum):
+    """Of linear CKA."""
+
+    debiased = "debiased"
+    biased = "biased"
+
+
+def similarity(
+    context: typer.Context,
+    model_a: Annotated[str, typer.Argument(help=_MODEL)],
+    model_b: Annotated[str, typer.Argument(help="The same for the other model.")],
+    checkpoint_a: Annotated[Path | None, typer.Option(help="Weights of MODEL_A.")] = None,
+    checkpoint_b: Annotated[Path | None, typer.Option(help="Weights of MODEL_B.")] = None,
+    measure: Annotated[list[Measure] | None, typer.Option(help="A measure, repeatable; cka if empty.")] = None,
+    estimator: Annotated[Estimator, typer.Option(help="Of CKA.")] = Estimator.debiased,
+    flatten: Annotated[
+        bool, typer.Option("--flatten", help="Compare whole maps, not their means over positions.")
+    ] = False,
+    layers: Annotated[
+        list[str] | None, typer.Option(help="Glob over module names, repeatable; every activation if empty.")
+    ] = None,
+    layers_b: Annotated[list[str] | None, typer.Option(help="The same for MODEL_B, if it differs.")] = None,
+    output: Annotated[Path, typer.Option(help="Folder for similarity.html and its files.")] = Path(
+        "selplug-similarity"
+    ),
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no tables.")] = False,
+    **flags: Any,
+) -> None:
+    """Compare two networks, or two checkpoints of one, layer by layer on the same images.
+
+    Flags of model and data are those of audit, for both models.
+    """
+    load_subject = registry.load("selplug.subjects", flags["subject"])
+
+    import torch
+
+    from ..core.measures.alignment import MIN_SAMPLES
+    from ..core.measures.similarity import BLOCK
+    from ..report.saving import check_writable
+    from ..report.tables import print_table
+    from ..run.device import resolve_device
+    from .api import similarity_of_subjects
+    from .page import summary_tables, title
+    from .record import PAGE
+
+    check_writable(output)
+    place = resolve_device(flags["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
+    options: dict[str, Any] = {key: plain_option(flags[key]) for key in SHARED[2:] if key != "checkpoint"}
+    options["model_kwargs"] = specs.keyword_arguments(flags["model_kwargs"] or [], "--model-kwargs")
+    subjects = []
+    for key, model, checkpoint in (("a", model_a, checkpoint_a), ("b", model_b, checkpoint_b)):
+        try:
+            subjects.append(load_subject(model, options | {"checkpoint": str(checkpoint) if checkpoint else None}))
+        except SelplugError as error:
+            raise InputError(f"{model} ({key}): {error}") from error
+    whole_maps = {"block": max(MIN_SAMPLES, min(flags["batch_size"], BLOCK))} if flatten else {}
+    report = similarity_of_subjects(
+        subjects[0],
+        subjects[1],
+        layers,
+        layers_b,
+        measures=[one.value for one in measure or [Measure.cka]],
+        estimator=estimator.value,
+        flatten=flatten,
+        **whole_maps,
+        device=place,
+        channels_last=flags["channels_last"],
+        progress=not quiet,
+        settings={"seed": flags["seed"], "command": context.obj},
+    )
+    report.save(output)
+    if not quiet:
+        from rich.console import Console
+
+        console = Console()
+        console.print(title(report), markup=False, highlight=False, style="bold")
+        for table in summary_tables(report):
+            print_table(table, console)
+        console.print(f"page: {output / PAGE}", markup=False, highlight=False, soft_wrap=True)

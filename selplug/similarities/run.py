@@ -1,0 +1,188 @@
+"""Two networks on the same images: every layer of one against every layer of the other, one pass over the data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import zip_longest
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import InputError, SelplugError
+from ..core.inputs import image_batch, to_unit_range
+from ..core.measures.alignment import BlockStructure, block_structure
+from ..core.measures.similarity import BLOCK, LinearCKA, Procrustes
+from ..core.model.capture import Capture, find_layers, uncompiled
+from ..core.model.layers import Layer
+from ..core.model.state import deterministic, frozen, placed
+from ..core.model.unit_range import UnitRangeModel
+from ..core.types import STATE_BYTES, Progress, Subject
+
+MEASURES = ("cka", "procrustes")
+
+
+@dataclass(frozen=True)
+class SimilarityResult:
+    """Maps layer x layer of two networks a and b.
+
+    ``maps``: (measure, rows, columns) -> array, as in ``("cka", "a", "b")`` (L_a, L_b); ``blocks`` of the maps of CKA
+    within a network, by "a" and "b". ``samples`` is their number.
+    """
+
+    layers: Mapping[str, tuple[Layer, ...]]
+    maps: Mapping[tuple[str, str, str], np.ndarray]
+    blocks: Mapping[str, BlockStructure]
+    samples: int
+
+
+def run_similarity(
+    first: Subject,
+    second: Subject,
+    *,
+    layers: Sequence[str] | None = None,
+    second_layers: Sequence[str] | None = None,
+    measures: Sequence[str] = ("cka",),
+    estimator: str = "debiased",
+    flatten: bool = False,
+    block: int = BLOCK,
+    device: torch.device | None = None,
+    channels_last: bool = False,
+    on_progress: Progress | None = None,
+    state_bytes: int = STATE_BYTES,
+) -> SimilarityResult:
+    """Compares the responses of all layers of two networks to the same images; the networks are left as they were.
+
+    Args:
+        first, second: their loaders give the same samples in the same order, each prepared for its model; one loader in
+            both is read once.
+        layers, second_layers: globs over module names; None records every activation.
+        measures: of "cka", within and between the networks, and "procrustes", between them.
+        estimator, block: see :class:`~selplug.core.measures.similarity.LinearCKA`.
+        flatten: every position of a map counts as a unit, instead of their mean.
+        state_bytes: how much the covariances of "biased" and "procrustes" may take.
+
+    Raises:
+        InputError: bad options, a model that fails on the images, loaders that give different samples, too few of them,
+            or covariances that would be too large.
+        CaptureError: a model has nothing to record.
+    """
+    unknown = sorted(set(measures) - set(MEASURES))
+    if unknown or not measures:
+        raise InputError(f"expected measures of {', '.join(MEASURES)}, got {', '.join(unknown) or 'none'}")
+    names = {"a": f"{first.name} (a)", "b": f"{second.name} (b)"}
+    subjects, patterns = {"a": first, "b": second}, {"a": layers, "b": second_layers}
+    models = {key: uncompiled(subject.model) for key, subject in subjects.items()}
+    total = len(first.targets) if first.targets is not None else 0
+    samples = 0
+    with (
+        torch.inference_mode(False),  # layers are found by gradients
+        torch.no_grad(),
+        placed(models["a"], device) as place,
+        placed(models["b"], place),
+        deterministic(),
+        frozen(models["a"]),
+        frozen(models["b"]),
+    ):
+        cka, procrustes = LinearCKA(estimator, block).to(place), Procrustes().to(place)
+        found: dict[str, tuple[Layer, ...]] = {}
+        for images in paired_batches(first, second):
+            sets = {}
+            for key, model in models.items():
+                wrapped = UnitRangeModel(model, subjects[key].normalize, 0, channels_last)
+                prepared = wrapped.prepare(images[key].to(place))
+                with _blamed(names[key], prepared):
+                    if key not in found:
+                        found[key] = find_layers(model, prepared[:2], patterns[key])
+                    sets[key] = _responses(model, prepared, found[key], flatten, names[key])
+            if not samples:
+                _check_size(sets, measures, estimator, state_bytes)
+            if "cka" in measures:
+                cka.update([*sets["a"], *sets["b"]])
+            if "procrustes" in measures:
+                procrustes.update(sets["a"], sets["b"])
+            samples += len(images["a"])
+            if on_progress:
+                on_progress("comparing", samples, total)
+        if not samples:
+            raise InputError("the loaders gave no images; give data")
+        if on_progress:  # singular values of wide layers take a while
+            on_progress("computing", samples, total)
+        maps: dict[tuple[str, str, str], np.ndarray] = {}
+        blocks: dict[str, BlockStructure] = {}
+        if "cka" in measures:
+            maps, blocks = _parted(cka.compute().cpu(), len(found["a"]))
+        if "procrustes" in measures:
+            maps["procrustes", "a", "b"] = procrustes.compute().cpu().numpy()
+    return SimilarityResult(found, maps, blocks, samples)
+
+
+def _parted(whole: Tensor, split: int) -> tuple[dict[tuple[str, str, str], np.ndarray], dict[str, BlockStructure]]:
+    """The map of all layers of both networks as that between them and those within, and the blocks of these."""
+    parts = {"a": slice(split), "b": slice(split, None)}
+    pairs = (("a", "b"), ("a", "a"), ("b", "b"))
+    maps = {("cka", rows, columns): whole[parts[rows], parts[columns]].numpy() for rows, columns in pairs}
+    return maps, {key: block_structure(whole[part, part]) for key, part in parts.items()}
+
+
+def paired_batches(first: Subject, second: Subject) -> Iterator[dict[str, Tensor]]:
+    """Batches of images in [0, 1] for both models, of the same samples as far as labels tell."""
+    if first.loader is second.loader:
+        for batch in first.loader:
+            images = to_unit_range(image_batch(batch)[0])
+            yield {"a": images, "b": images}
+        return
+    start = 0
+    for one, other in zip_longest(first.loader, second.loader):
+        (images, labels), (others, other_labels) = (
+            image_batch(batch) if batch is not None else (torch.empty(0), torch.empty(0)) for batch in (one, other)
+        )
+        if not torch.equal(labels.cpu(), other_labels.cpu()):
+            raise InputError(
+                f"the models were given different samples from sample {start} on: {first.name} and {second.name} need "
+                "the same images in the same order; give both the same data, and turn shuffling off"
+            )
+        yield {"a": to_unit_range(images), "b": to_unit_range(others)}
+        start += len(labels)
+
+
+def _responses(model: nn.Module, prepared: Tensor, layers: Sequence[Layer], flatten: bool, name: str) -> list[Tensor]:
+    with Capture(model, layers, flatten) as capture:
+        model(prepared)
+    responses = capture.responses
+    finite = torch.isfinite(torch.stack([r.sum(dtype=torch.float64) for r in responses.values()]))
+    if not finite.all():
+        bad = [layer for layer, good in zip(responses, finite.tolist(), strict=True) if not good]
+        raise InputError(
+            f"{name}: responses that are not finite in {len(bad)} of {len(responses)} layers, the first is {bad[0]}; "
+            "check the weights and the normalization"
+        )
+    return list(responses.values())
+
+
+@contextmanager
+def _blamed(name: str, images: Tensor) -> Iterator[None]:
+    """What a model raises says which model it was."""
+    try:
+        yield
+    except SelplugError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{name} fails on images {tuple(images.shape)}: {reason}") from error
+
+
+def _check_size(sets: Mapping[str, list[Tensor]], measures: Sequence[str], estimator: str, limit: int) -> None:
+    units = {key: sum(r.shape[1] for r in responses) for key, responses in sets.items()}
+    for measure, wanted, cells in (
+        ("--measure procrustes", "procrustes" in measures, units["a"] * units["b"]),
+        ("--estimator biased", "cka" in measures and estimator == "biased", (units["a"] + units["b"]) ** 2),
+    ):
+        if wanted and 8 * cells > limit:
+            raise InputError(
+                f"{measure} keeps the covariances of {units['a']} and {units['b']} units, {8 * cells / 2**30:.1f} GiB "
+                f"where {limit / 2**30:.1f} are allowed; choose fewer layers with --layers, leave out --flatten, or "
+                "take the debiased CKA, which needs none"
+            )
