@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from selplug.audits.report import Report
 
 from selplug.audits.engine.results import AuditResult, Condition, LayerResult, WorstCase
+from selplug.audits.report import Report
 
 STDS, EPS = (0.05, 0.1, 0.15, 0.2), (0.5, 1, 2, 4)
 PERTURBATIONS: tuple[dict[str, Any], ...] = (

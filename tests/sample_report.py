@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from selplug.audits.report import Report
 
 from selplug.audits.engine.results import AuditResult, Condition, Examples, LayerResult, WorstCase
+from selplug.audits.report import Report
 
 NAMES = ("clean", "fgsm:eps=8/255", "gaussian-noise:std=0.1")
 

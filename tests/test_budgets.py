@@ -6,16 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selplug import specs
 from selplug.core.errors import InputError
 from selplug.core.types import Perturbation
+from selplug.specs import parse_spec, perturbation, split_specs, sweep
+from selplug.specs import perturbations as perturbations_of
 from selplug.specs.budgets import worst_case_attacks
 
 pytest.importorskip("torchattacks")
 
 
 def names(specs, perturbations=()):
-    chosen = [each for spec in perturbations for each in specs.perturbations(spec)]
+    chosen = [each for spec in perturbations for each in perturbations_of(spec)]
     return [attack.name for attack in worst_case_attacks(specs, chosen)]
 
 
@@ -29,7 +30,7 @@ def names(specs, perturbations=()):
     ],
 )
 def test_one_text_holds_several_specs(text, specs):
-    assert specs.split_specs(text) == specs
+    assert split_specs(text) == specs
 
 
 BUDGETS = [
@@ -51,9 +52,9 @@ BUDGETS = [
 @pytest.mark.parametrize(("specs", "perturbations", "expected"), BUDGETS)
 def test_an_attack_without_a_budget_takes_that_of_the_others(specs, perturbations, expected):
     assert names(specs, perturbations) == expected
-    for attack in worst_case_attacks(specs, [p for s in perturbations for p in specs.perturbations(s)]):
+    for attack in worst_case_attacks(specs, [p for s in perturbations for p in perturbations_of(s)]):
         if "eps=" in attack.name:
-            assert attack.options["eps"] == pytest.approx(specs.perturbation(attack.name).options["eps"], rel=1e-12)
+            assert attack.options["eps"] == pytest.approx(perturbation(attack.name).options["eps"], rel=1e-12)
 
 
 def test_objects_are_taken_as_they_are():
@@ -89,23 +90,23 @@ def test_what_is_not_clear_is_refused(specs, perturbations, message):
     ],
 )
 def test_a_sweep_is_several_perturbations(spec, expected):
-    assert specs.sweep(spec) == expected
-    assert [p.name for p in specs.perturbations(spec)] == expected
+    assert sweep(spec) == expected
+    assert [p.name for p in perturbations_of(spec)] == expected
 
 
 @pytest.mark.parametrize("value", ["0..x*3", "0..1*1", "0..1*2.5", "0..1*1000", "..1*3", "0..true*3", "0..1/255*x"])
 def test_sweeps_that_are_none_are_refused(value):
     with pytest.raises(InputError, match=r"expected one sweep such as eps=0\.\.16/255"):
-        specs.perturbations(f"pgd:eps={value}")
+        perturbations_of(f"pgd:eps={value}")
     with pytest.raises(InputError, match="expected one sweep"):
-        specs.perturbations("pgd:eps=0..1/255*2,alpha=0..1*2")
+        perturbations_of("pgd:eps=0..1/255*2,alpha=0..1*2")
     with pytest.raises(InputError, match="which stands for 2"):
-        specs.perturbation("pgd:eps=0..1/255*2")
+        perturbation("pgd:eps=0..1/255*2")
 
 
 @given(st.integers(0, 255), st.integers(0, 255), st.integers(2, 100))
 def test_the_values_of_a_sweep_are_evenly_spaced(low, high, count):
-    values = [specs.parse_spec(spec)[1]["eps"] for spec in specs.sweep(f"pgd:eps={low}/255..{high}/255*{count}")]
+    values = [parse_spec(spec)[1]["eps"] for spec in sweep(f"pgd:eps={low}/255..{high}/255*{count}")]
     assert len(values) == count
     for place, value in enumerate(values):
         assert value == pytest.approx((low + (high - low) * place / (count - 1)) / 255, rel=1e-5, abs=1e-9)
@@ -113,4 +114,4 @@ def test_the_values_of_a_sweep_are_evenly_spaced(low, high, count):
 
 def test_a_denominator_that_is_missing_is_asked_for():
     with pytest.raises(InputError, match=r"first value is 1, above the last, 8/255; did you mean 1/255\.\.8/255\?"):
-        specs.sweep("fgsm:eps=1..8/255*5")
+        sweep("fgsm:eps=1..8/255*5")

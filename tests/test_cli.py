@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from selplug.cli.commands.arguments import one_value_each
-from selplug.cli.commands.commands import main
 
 import selplug
 from selplug import registry
+from selplug.cli import main
+from selplug.cli.arguments import one_value_each
 
 timm = pytest.importorskip("timm")
 Image = pytest.importorskip("PIL.Image")
@@ -275,7 +275,7 @@ def test_ctrl_c_ends_with_130_and_no_half_report(images, weights, tmp_path):
     arguments += ["--perturb", "pgd:eps=8/255,steps=100000", "--output", tmp_path / "out", "-j", 0]
     # A shell that runs the tests in its background has its children ignore Ctrl-C.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    command = [sys.executable, "-c", f"{heed}\nfrom selplug.cli.commands import main; main()", *map(str, arguments)]
+    command = [sys.executable, "-c", f"{heed}\nfrom selplug.cli import main; main()", *map(str, arguments)]
     log = tmp_path / "log"
     with log.open("w") as stream:
         process = subprocess.Popen(command, stderr=stream, cwd=tmp_path)  # noqa: S603

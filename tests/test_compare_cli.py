@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from sample_comparison import family, trained_report
-from selplug.cli.commands.commands import main
 
 from selplug.audits.files import write_json
+from selplug.cli import main
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import torch
 import typer
-from selplug.audits.report import Report
-from selplug.cli.commands.commands import app
 from selplug_timm.train.flags import make_parser
 
 from selplug import registry, specs
 from selplug._version import __version__
 from selplug.audits.figures.notebook import Plots
+from selplug.audits.report import Report
+from selplug.cli.commands import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -201,7 +201,7 @@ def test_the_table_of_training_flags_is_complete():
 
 
 def test_every_key_of_the_json_is_told():
-    schema = json.loads(files("selplug.reports").joinpath("report.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(files("selplug.audits").joinpath("report.schema.json").read_text(encoding="utf-8"))
     told = words(section("docs/cli.md", "### Files"))
     parts = [
         schema,

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 import typer
-from selplug.cli.commands.commands import app, main
 
 from selplug import registry
+from selplug.cli.commands import app, main
 from selplug.core.errors import InputError
 from selplug.run.subject_flags import SHARED
 
@@ -332,7 +332,7 @@ def test_every_shared_flag_is_that_of_audit():
 
 
 def test_help_imports_neither_torch_nor_captum():
-    code = "import sys; from selplug.cli.commands import main\ntry: main(['explain', '--help'])\nfinally: "
+    code = "import sys; from selplug.cli import main\ntry: main(['explain', '--help'])\nfinally: "
     code += "print({'torch', 'captum'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
     assert done.stdout.rstrip().endswith("set()")

@@ -24,7 +24,7 @@ SMALLER = {"deepseek_vit_412m": 2, "gemma4_vit_167m": 2}
 
 @pytest.mark.parametrize("entry", FAMILIES.split(), ids=lambda entry: entry.partition(":")[0])
 def test_family(entry: str) -> None:
-    from selplug_timm.hooks.load.local_errors import stages_of
+    from selplug_timm.hooks.local_errors import stages_of
 
     family, _, rest = entry.partition(":")
     name, _, size = rest.partition("@")

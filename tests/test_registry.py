@@ -187,11 +187,11 @@ def test_without_host_libraries_everything_else_works(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "report.html").exists()
     for command, extra in ((["audit", "resnet18", "--data-dir", "."], "timm"), (["demo"], "demo")):
-        done = run(f"from selplug.cli.commands import main\nmain({command!r})")
+        done = run(f"from selplug.cli import main\nmain({command!r})")
         assert done.returncode == 2, done.stderr
         assert "Traceback" not in done.stderr
         assert f'which is not installed: pip install "selplug[{extra}]"' in done.stderr
-    done = run("from selplug import registry\nregistry.perturbation('fgsm')")
+    done = run("from selplug import specs\nspecs.perturbation('fgsm')")
     assert 'fgsm needs torchattacks, which is not installed: pip install "selplug[torchattacks]"' in done.stderr
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from selplug.cli.commands.commands import main
-from selplug.similarities.report import SimilarityReport
 
 from selplug import registry
+from selplug.cli import main
 from selplug.core.errors import InputError
 from selplug.core.measures.alignment import BlockStructure
 from selplug.core.model.layers import Layer
 from selplug.report.heat_map import heat_map
 from selplug.similarities.page import render, summary_tables
+from selplug.similarities.report import SimilarityReport
 from selplug.similarities.run import SimilarityResult
 
 timm = pytest.importorskip("timm")

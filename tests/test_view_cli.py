@@ -5,7 +5,8 @@ from __future__ import annotations
 import webbrowser
 
 import pytest
-from selplug.cli.commands.commands import main
+
+from selplug.cli import main
 
 
 @pytest.fixture

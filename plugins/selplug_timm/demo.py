@@ -19,11 +19,11 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from selplug.audits.report import Report
 from sklearn.datasets import load_digits
 
 from selplug import specs
 from selplug.audits.api import MEASURES, audit_subject
+from selplug.audits.report import Report
 from selplug.comparisons.api import compare
 from selplug.report.saving import check_writable
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from ..core.errors import InputError
-from ..core.types import Perturbation
 from .language import parse_spec, split_specs
 from .perturbations import perturbations as perturbations_of
+
+if TYPE_CHECKING:
+    from ..core.types import Perturbation
 
 
 def worst_case_attacks(
@@ -28,11 +31,11 @@ def worst_case_attacks(
     """
     found: list[tuple[Perturbation, bool]] = []
     for spec in split_specs(specs) if isinstance(specs, str) else specs:
-        if isinstance(spec, Perturbation):
-            found.append((spec, True))
-        else:
+        if isinstance(spec, str):
             for each in perturbations_of(spec):
                 found.append((each, each.threat.get("option") in parse_spec(each.name)[1]))
+        else:
+            found.append((spec, True))
     said = [attack for attack, own in found if own]
     others = [attack for attack in perturbations if attack.kind == "attack"]
     attacks = [attack if own else _with_budget(attack, said, others) for attack, own in found]

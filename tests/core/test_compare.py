@@ -203,7 +203,7 @@ def test_an_audit_compares_clean_and_perturbed_responses_and_clean_layers():
     between = report.result.between_layers["cka"]
     expected = [[reference.linear_cka(x, y, True) for y in clean] for x in clean]
     np.testing.assert_allclose(between["debiased"], expected, atol=1e-5)
-    schema = json.loads(files("selplug.reports").joinpath("report.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(files("selplug.audits").joinpath("report.schema.json").read_text(encoding="utf-8"))
     jsonschema.validate(json.loads(json.dumps(report.to_dict(), allow_nan=False)), schema)
 
 

@@ -200,7 +200,7 @@ def test_the_report_holds_all_of_it():
         make_model(), loader(), [toward(0.02, 0)], worst_case=[toward(0.02, 1), toward(0.02, 2)], progress=False
     )
     data = json.loads(json.dumps(report.to_dict()))
-    jsonschema.validate(data, json.loads(files("selplug.reports").joinpath("report.schema.json").read_text("utf-8")))
+    jsonschema.validate(data, json.loads(files("selplug.audits").joinpath("report.schema.json").read_text("utf-8")))
     assert [entry["name"] for entry in data["settings"]["worst_case"]] == ["toward-1-0.02", "toward-2-0.02"]
     assert data["settings"]["worst_case"][0]["threat"]["eps"] == 0.02
     text = " ".join(report.summary().split())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from selplug.cli.commands.commands import app
 from selplug_corruptions.factory import BENCHMARK, EXTRA, Corruption
 from torch import nn
 from typer.testing import CliRunner
@@ -12,6 +11,7 @@ from typer.testing import CliRunner
 import selplug
 from selplug import specs
 from selplug.audits.api import audit_subject
+from selplug.cli.commands import app
 from selplug.core.errors import InputError, PluginError
 from selplug.core.types import Subject
 

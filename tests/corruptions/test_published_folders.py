@@ -223,9 +223,7 @@ def test_a_shift_is_measured_on_its_own_images(data, classes, tmp_path):
     folder = tmp_path / "report"
     report.save(folder)
     saved = json.loads((folder / "report.json").read_text())
-    Draft202012Validator(json.loads(files("selplug.reports").joinpath("report.schema.json").read_text())).validate(
-        saved
-    )
+    Draft202012Validator(json.loads(files("selplug.audits").joinpath("report.schema.json").read_text())).validate(saved)
     assert saved["conditions"][1]["l2_mean"] is None
     assert name in report.summary()
     assert f"no clean images belong to: {name}." in (folder / "report.html").read_text()

@@ -69,7 +69,7 @@ def test_files_and_their_schema(saved, comparison):
     jsonschema = pytest.importorskip("jsonschema")
     assert {path.name for path in saved.iterdir()} == FILES
     data = json.loads((saved / "comparison.json").read_text())
-    schema = json.loads(files("selplug.reports").joinpath("comparison.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(files("selplug.comparisons").joinpath("comparison.schema.json").read_text(encoding="utf-8"))
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(data, schema)
     assert data == comparison.to_dict()

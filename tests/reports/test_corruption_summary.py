@@ -11,13 +11,13 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from sample_report import sample_report
-from selplug.cli.commands.commands import app
 from typer.testing import CliRunner
 
 from selplug.audits.engine.results import Condition
 from selplug.audits.facts.corruptions import ALEXNET, load_baseline, summarize
 from selplug.audits.figures import accuracy
 from selplug.audits.page.page import render
+from selplug.cli.commands import app
 from selplug.core.errors import InputError
 
 NAMES = ("fog", "contrast", "saturate")
@@ -100,7 +100,7 @@ def test_no_corruptions_no_summary():
 
 def test_it_is_shown_and_written():
     full = report(0, load_baseline("alexnet"))
-    schema = json.loads(files("selplug.reports").joinpath("report.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(files("selplug.audits").joinpath("report.schema.json").read_text(encoding="utf-8"))
     jsonschema.validate(full.to_dict(), schema)
     jsonschema.validate(sample_report().to_dict(), schema)
     figure = accuracy.corruptions(full)

@@ -16,7 +16,7 @@ from selplug.audits.files import write_json, write_npz
 from selplug.audits.record import SCHEMA_VERSION
 from selplug.core.errors import ReportError
 
-SCHEMA = json.loads(files("selplug.reports").joinpath("report.schema.json").read_text())
+SCHEMA = json.loads(files("selplug.audits").joinpath("report.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 

@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 from sample_report import NAMES, sample_report
-from selplug.audits.report import Report
 
 from selplug.audits.engine.results import TargetSuccess
+from selplug.audits.report import Report
 from selplug.core.errors import InputError, PluginError
 from selplug.report.frames import table_frame
 

@@ -8,10 +8,10 @@ from importlib.resources import files
 
 import pytest
 from sample_report import sample_report
-from selplug.audits.report import Report
 
 from selplug.audits.figures.gradients import gradient_plots, gradients
 from selplug.audits.page.page import render
+from selplug.audits.report import Report
 
 VALUES = {
     "mean": 0.5, "mean_stderr": 0.01, "cv_samples": None, "cv_samples_stderr": None, "cv_units": 0.4,
@@ -60,7 +60,7 @@ def test_page_table_and_notes():
 
 def test_the_schema_holds_them():
     jsonschema = pytest.importorskip("jsonschema")
-    schema = json.loads(files("selplug.reports").joinpath("report.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(files("selplug.audits").joinpath("report.schema.json").read_text(encoding="utf-8"))
     jsonschema.validate(with_gradients().to_dict(), schema)
     for wrong in ({"mean": -1.0}, {"probes": 1.5}, {"differences": 0}):
         with pytest.raises(jsonschema.ValidationError):

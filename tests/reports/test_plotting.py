@@ -8,12 +8,12 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from sample_report import NAMES, sample_report
-from selplug.audits.report import Report
 
 from selplug.audits.figures import accuracy, dimensionality, gradients, selectivity
 from selplug.audits.figures import one_layer as unit_figures
 from selplug.audits.figures import over_depth as figures
 from selplug.audits.figures.notebook import LINES
+from selplug.audits.report import Report
 from selplug.core.errors import InputError
 
 CLEAN, FGSM, NOISE = NAMES

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_report import NAMES, sample_report
-from selplug.audits.report import Report
 
 import selplug
 from selplug.audits.engine.results import AttackProbe, Step, TargetSuccess
 from selplug.audits.facts.attack_checks import checks
 from selplug.audits.files import write_json, write_npz
 from selplug.audits.page.page import render
+from selplug.audits.report import Report
 from selplug.core.errors import InputError
 
 ATTACK = {"name": NAMES[1], "kind": "attack", "options": {"eps": 0.03}, "threat": {"norm": "Linf", "eps": 0.03}}

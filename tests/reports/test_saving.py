@@ -9,11 +9,10 @@ import pytest
 from sample_report import sample_report
 
 from selplug.audits import files
-from selplug.audits.files import save
+from selplug.audits.files import check_writable, save
 from selplug.core.errors import PluginError, ReportError
 from selplug.registry import Plugin
 from selplug.report import saving
-from selplug.report.saving import check_writable
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -21,7 +20,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def use_writers(monkeypatch, **writers) -> None:
-    monkeypatch.setattr(saving, "_writers", lambda: writers)
+    monkeypatch.setattr(files, "_writers", lambda: writers)
 
 
 def writes(name: str, text: str = "new"):

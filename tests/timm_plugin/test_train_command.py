@@ -13,12 +13,12 @@ import timm
 import torch
 import yaml
 from PIL import Image
-from selplug.cli.commands.commands import main
-from selplug_timm.launch.run.run import run
+from selplug_timm.launch.run import run
 from selplug_timm.subject import load
 from torch.nn import functional as F
 from training_runs import own_logging, rows
 
+from selplug.cli import main
 from selplug.core.errors import SelplugError
 from selplug.core.model.capture import Capture, find_layers
 

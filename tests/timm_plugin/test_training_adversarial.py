@@ -9,7 +9,7 @@ import re
 import pytest
 import timm
 import torch
-from selplug_timm.hooks.load.adversarial import AdversarialHook
+from selplug_timm.hooks.adversarial import AdversarialHook
 from timm.utils import random_seed
 from torch import Tensor, nn
 from torch.nn import functional as F

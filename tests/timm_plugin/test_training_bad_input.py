@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from selplug.cli.commands.commands import main
 from selplug_timm.launch.run import run as launch
 from training_runs import own_logging, train
 
+from selplug.cli import main
 from selplug.core.errors import SelplugError
 
 ON = ("--selectivity-alpha", "-1")

@@ -12,11 +12,11 @@ import timm.scheduler
 import timm.task
 import timm.utils
 import yaml
-from selplug.cli.commands.commands import main
 from selplug_timm.launch.run import run as launch
 from timm.task.task import TrainingTask
 from training_runs import SCRIPT, losses, rows, train
 
+from selplug.cli import main
 from selplug.core.errors import InputError, PluginError
 
 HOOK = """

@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 import yaml
-from selplug_timm.hooks.load.local_errors import LocalErrorsHook, stages_of
+from selplug_timm.hooks.local_errors import LocalErrorsHook, stages_of
 from selplug_timm.models import cifar as _registers_the_models  # noqa: F401
 from timm.utils import random_seed
 from torch.nn import functional as F

@@ -7,7 +7,7 @@ import logging
 import pytest
 import timm
 import torch
-from selplug_timm.hooks.load.selectivity import SelectivityHook, parse_schedule
+from selplug_timm.hooks.selectivity import SelectivityHook, parse_schedule
 from selplug_timm.models import cifar as _registers_the_models  # noqa: F401
 from timm.utils import random_seed
 from torch.nn import functional as F

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from selplug_timm.launch.run.run import run
+from selplug_timm.launch.run import run
 
 SCRIPT = Path(__file__).with_name("mini_train.py")
 
