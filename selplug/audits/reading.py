@@ -60,6 +60,7 @@ class _File:
     attack_checks: tuple[Check, ...] | None = None
     corruptions: _Corruptions | None = None
     between_layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    plan: Mapping[str, Any] | None = None
 
 
 def read(path: str | Path, *, arrays: bool = True) -> Report:
@@ -99,7 +100,7 @@ def read(path: str | Path, *, arrays: bool = True) -> Report:
     as_saved: dict[str, Any] = {"attack_checks": checks}
     if "corruptions" in data:  # files of the first weeks do not say; the rest of what they hold does
         as_saved["corruptions"] = None if file.corruptions is None else asdict(file.corruptions)
-    return Report(file.subject, file.settings, file.environment, result, as_saved)
+    return Report(file.subject, file.settings, file.environment, result, as_saved, file.plan)
 
 
 def _json(path: Path) -> Any:

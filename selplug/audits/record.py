@@ -23,7 +23,8 @@ class AuditRecord:
     """One audit with its provenance; :func:`selplug.audit` makes it, ``save`` writes it.
 
     ``subject`` says which model on which data, ``settings`` everything that was asked for, ``environment`` versions,
-    device and times. The three are JSON-ready. ``as_saved`` is for one that was read from its files: the entries of
+    device and times, ``plan`` the plan with its digest, see :class:`~selplug.audits.plan.AuditPlan` (None in older
+    files). All are JSON-ready. ``as_saved`` is for one that was read from its files: the entries of
     ``report.json`` that are made of more than the files hold.
     """
 
@@ -32,6 +33,7 @@ class AuditRecord:
     environment: Mapping[str, Any]
     result: AuditResult = field(repr=False)
     as_saved: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    plan: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``report.json``: plain dicts, lists, numbers and strings; undefined numbers are None."""
@@ -40,6 +42,7 @@ class AuditRecord:
             "schema_version": SCHEMA_VERSION,
             "subject": dict(self.subject),
             "settings": dict(self.settings),
+            "plan": self.plan,
             "environment": dict(self.environment),
             "conditions": [asdict(condition) for condition in result.conditions],
             "worst_case": asdict(result.worst_case) if result.worst_case else None,
