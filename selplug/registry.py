@@ -79,6 +79,13 @@ def plugins(group: str) -> dict[str, Plugin]:
     return dict(sorted(result.items()))
 
 
+def check_installed(group: str, name: str) -> None:
+    """Raises PluginError where the extra of a plugin is not installed; its module may load without."""
+    plugin = plugins(group).get(name)
+    if plugin is not None and plugin.missing:
+        raise PluginError(f"{name} needs {', '.join(plugin.missing)}, which is not installed: {plugin.install_hint}")
+
+
 def load(group: str, name: str) -> Any:
     """The object behind a name.
 
@@ -93,10 +100,7 @@ def load(group: str, name: str) -> Any:
     try:
         return plugin.entry_point.load()
     except Exception as error:  # a plugin may fail in any way at import; the message must still name it
-        if plugin.missing:
-            raise PluginError(
-                f"{name} needs {', '.join(plugin.missing)}, which is not installed: {plugin.install_hint}"
-            ) from error
+        check_installed(group, name)
         raise PluginError(f"{name} of {plugin.distribution} ({plugin.target}) cannot be loaded: {error!r}") from error
 
 

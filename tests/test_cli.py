@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -17,9 +18,9 @@ import pytest
 import torch
 
 import selplug
-from selplug import registry
 from selplug.cli import main
-from selplug.cli.arguments import one_value_each
+from selplug.cli.arguments import with_values
+from selplug.run.subject_flags import declared
 
 timm = pytest.importorskip("timm")
 Image = pytest.importorskip("PIL.Image")
@@ -43,7 +44,7 @@ def images(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    registry.load("selplug.subjects", "timm")  # registers the model
+    pytest.importorskip("selplug_timm.models.cifar")  # registers the model
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "resnet20.pth"
     torch.save(timm.create_model("resnet20_cifar").state_dict(), path)
@@ -126,16 +127,15 @@ def test_the_same_command_twice_gives_the_same_files_but_for_times(audit, tmp_pa
 
 
 def test_timm_spellings_with_any_number_of_values():
-    arguments = ["audit", "m", "--mean", "0.5", ".4", "-1", "--model-kwargs", "a=1", "b=x", "--std", "0.2", "-b", "4"]
-    assert one_value_each(arguments) == [
-        *("audit", "m", "--mean", "0.5", "--mean", ".4", "--mean", "-1"),
-        *("--model-kwargs", "a=1", "--model-kwargs", "b=x", "--std", "0.2", "-b", "4"),
-    ]
-    assert one_value_each(["--mean", "0.5", "resnet18"]) == ["--mean", "0.5", "resnet18"]
+    arguments = ["m", "--mean", "0.5", ".4", "-1", "--model-kwargs", "a=1", "b=x", "--std", "0.2", "-b", "4"]
+    given, rest = declared("timm").taken(arguments)
+    assert given == {"mean": [0.5, 0.4, -1.0], "model_kwargs": {"a": 1, "b": "x"}, "std": [0.2]}
+    assert rest == ["m", "-b", "4"]
+    assert declared("timm").taken(["--mean", "0.5", "resnet18"]) == ({"mean": [0.5]}, ["resnet18"])
     for given in (["--torchcompile"], ["--torchcompile", "-b", "4"], ["--torchcompile", "--amp"]):
-        assert one_value_each(given) == ["--torchcompile", "inductor", *given[1:]]
-    assert one_value_each(["--torchcompile", "eager", "--amp"]) == ["--torchcompile", "eager", "--amp"]
-    assert one_value_each(["--torchcompile=eager"]) == ["--torchcompile=eager"]
+        assert with_values(given) == ["--torchcompile", "inductor", *given[1:]]
+    assert with_values(["--torchcompile", "eager", "--amp"]) == ["--torchcompile", "eager", "--amp"]
+    assert with_values(["--torchcompile=eager"]) == ["--torchcompile=eager"]
 
 
 def test_normalization_options_reach_the_model(audit, tmp_path):
@@ -302,14 +302,14 @@ def test_plugins_lists_everything_and_what_is_missing(capsys, monkeypatch):
     shown = capsys.readouterr().out
     for name in ("gaussian-noise", "fgsm", "selectivity", "dimensionality", "html", "timm"):
         assert name in shown
-    real = registry.importlib.metadata.version
+    real = importlib.metadata.version
 
     def without_torchattacks(name: str) -> str:
         if name == "torchattacks":
-            raise registry.importlib.metadata.PackageNotFoundError(name)
+            raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
-    monkeypatch.setattr(registry.importlib.metadata, "version", without_torchattacks)
+    monkeypatch.setattr(importlib.metadata, "version", without_torchattacks)
     assert run("plugins", "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["fgsm"]["missing"] == ["torchattacks"]

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from ..core.errors import InputError
-from ..registry import load
+from ..registry import check_installed, load
 
 if TYPE_CHECKING:
     from ..core.types import Subject
@@ -51,7 +51,7 @@ class Declared:
         return {key: _plain(value) for key, value in vars(found).items() if value is not None}, rest
 
     def _parted(self, arguments: Sequence[str]) -> list[str]:
-        """``--mean 0.5 0.4 resnet18`` as ``--mean 0.5 --mean 0.4 resnet18``: a list ends where its type does."""
+        """``--mean 0.5 0.4 resnet18`` as ``--mean=0.5 --mean=0.4 resnet18``: a list ends where its type does."""
         many = {option: action for action in self.actions if action.nargs == "+" for option in action.option_strings}
         result: list[str] = []
         rest = list(arguments)
@@ -60,9 +60,9 @@ class Declared:
             if argument not in many or not rest:
                 result.append(argument)
                 continue
-            result += [argument, rest.pop(0)]
+            result.append(f"{argument}={rest.pop(0)}")
             while rest and _converts(many[argument], rest[0]):
-                result += [argument, rest.pop(0)]
+                result.append(f"{argument}={rest.pop(0)}")
         return result
 
 
@@ -87,6 +87,7 @@ def load_subject(name: str, model: str, options: Mapping[str, Any]) -> Subject:
     Raises:
         SelplugError: the plugin or what it is given does not fit.
     """
+    check_installed("selplug.subjects", name)
     subject: Subject = load("selplug.subjects", name)(model, {**declared(name).defaults(), **options})
     return subject
 
