@@ -128,7 +128,7 @@ def timm_train(
     `selplug timm-train SCRIPT --help` shows them all. Ends with the exit code of the script.
     """
     run = registry.load("selplug.launchers", "timm")
-    run(script, arguments or [])
+    run(Path(script), arguments or [])  # a path: the word train stands for our own script
 
 
 if __name__ == "__main__":

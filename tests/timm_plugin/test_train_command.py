@@ -250,3 +250,15 @@ def test_on_the_command_line(data, tmp_path, capsys, monkeypatch):
             main(["train", *arguments])
         assert stop.value.code == 2
         assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_file_called_train_is_not_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train").write_text("raise SystemExit('somebody else')\n")
+    (tmp_path / "timm.py").write_text("raise SystemExit('somebody else')\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert stop.value.code in (0, None)
+    assert "--selectivity-alpha" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="somebody else"):
+        main(["timm-train", "train", "--model", "m"])

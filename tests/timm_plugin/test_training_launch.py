@@ -12,7 +12,7 @@ import timm.scheduler
 import timm.task
 import timm.utils
 import yaml
-from selplug_timm.launch.run import run as launch
+from selplug_timm.launch import run as launch
 from timm.task.task import TrainingTask
 from training_runs import SCRIPT, losses, rows, train
 
