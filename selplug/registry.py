@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import functools
 import importlib.metadata
 import re
 from collections.abc import Iterable
@@ -57,6 +58,7 @@ def plugins(group: str) -> dict[str, Plugin]:
         found = entrypoints.get_group_all(group)
     except configparser.Error as error:
         raise PluginError(f"an installed package has an entry_points.txt that cannot be read: {error}") from error
+    missing_once = functools.cache(_missing)  # many entries of one distribution and extra: its metadata is read once
     result: dict[str, Plugin] = {}
     for entry in found:
         distribution = entry.distro.name if entry.distro else "unknown"
@@ -73,7 +75,7 @@ def plugins(group: str) -> dict[str, Plugin]:
             distribution=distribution,
             version=(entry.distro.version if entry.distro else None) or "",
             extra=extra,
-            missing=_missing(distribution, extra),
+            missing=missing_once(distribution, extra),
             entry_point=entry,
         )
     return dict(sorted(result.items()))

@@ -238,11 +238,12 @@ def test_a_checkpoint_that_cannot_serve_is_refused(audit, kind, weights, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_that_cannot_be_written_is_told_before_the_run(audit, tmp_path, capsys):
+def test_an_output_that_cannot_be_written_is_told_before_the_run(audit, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("x")
-    start = time.perf_counter()
+    called = []
+    monkeypatch.setattr(torch.nn.Module, "__call__", lambda module, *inputs, **options: called.append(module))
     assert audit("--quiet", output=tmp_path / "file") == 2
-    assert time.perf_counter() - start < 5
+    assert called == []
     assert "file" in capsys.readouterr().err
 
 
@@ -260,6 +261,7 @@ def test_a_full_disk_leaves_the_old_report_whole(audit, tmp_path, capsys, monkey
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_no_half_report(images, weights, tmp_path):
     arguments = [
         "--verbose",
@@ -280,11 +282,11 @@ def test_ctrl_c_ends_with_130_and_no_half_report(images, weights, tmp_path):
     with log.open("w") as stream:
         process = subprocess.Popen(command, stderr=stream, cwd=tmp_path)  # noqa: S603
     try:
-        deadline = time.time() + 60
-        while "layers" not in log.read_text() and process.poll() is None and time.time() < deadline:
-            time.sleep(0.2)
+        limit = time.monotonic() + 600  # against hanging alone
+        while "layers" not in log.read_text() and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=600) == 130
     finally:
         process.kill()
     assert not (tmp_path / "out").exists()
