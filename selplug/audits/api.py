@@ -13,7 +13,7 @@ from .. import registry, specs
 from ..core.errors import InputError
 from ..core.measures.unit_gradients import DIRECTIONS
 from ..core.model.compiled import resolve_backend
-from ..core.types import MeasureFactory, Perturb, Perturbation, Subject, describe
+from ..core.types import MeasureFactory, Perturb, Perturbation, Subject
 from ..run.device import place_of, resolve_device
 from ..run.environment import Environment
 from ..run.progress import progress_bar
@@ -178,8 +178,8 @@ def audit_subject(
             "amp": str(amp).removeprefix("torch.") if amp else None,
             "channels_last": channels_last,
             "torchcompile": backend,
-            "perturbations": [describe(perturbation, classes, result.facts) for perturbation in chosen],
-            "worst_case": [describe(perturbation, classes, {}) for perturbation in last],
+            "perturbations": [_told(c.name, c.kind, c.options, c.threat) for c in result.conditions[1:]],
+            "worst_case": [_told(p.name, p.kind, p.described(classes), p.threat) for p in last],
             "measures": list(factories),
             "gradient_probes": probes if on_gradients else None,
             "gradient_conditions": list(gradient_conditions) if gradient_conditions is not None else None,
@@ -190,6 +190,12 @@ def audit_subject(
         environment=environment(place),
         result=result,
     )
+
+
+def _told(name: str, kind: str, options: Mapping[str, Any], threat: Mapping[str, Any]) -> dict[str, Any]:
+    """A perturbation as the settings of a report tell it."""
+    entry = {"name": name, "kind": kind, "options": dict(options)}
+    return {**entry, "threat": dict(threat)} if threat else entry
 
 
 def _perturbations(perturbation: str | Perturbation | Perturb) -> list[Perturbation]:

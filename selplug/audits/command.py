@@ -144,7 +144,7 @@ def audit(
     from ..run.device import resolve_device
     from ..specs.budgets import worst_case_attacks
     from .api import MEASURES, audit_subject
-    from .facts.corruptions import load_baseline
+    from .baseline import load_baseline
     from .page.text import print_summary
 
     check_writable(output)
