@@ -140,8 +140,8 @@ class LayerResult:
     def value(self, condition: str | Condition, section: str, key: str, difference: bool = False) -> float | None:
         """One number: finite, or None.
 
-        None where it was not measured, where it is undefined (None, NaN, infinite), and where it is no number, as True
-        and texts are not; :meth:`has` tells the first from the others. A whole number stays an int.
+        None where it was not measured, where it is undefined (None, NaN, infinite), and where it is no number (a flag,
+        a text); :meth:`has` tells the first from the others. A whole number stays an int.
 
         Args:
             condition: one of the report, or its name.
