@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .. import specs
 from ..core.errors import InputError
-from ..core.types import MeasureFactory, Perturb, Perturbation, Subject, describe
+from ..core.types import MeasureFactory, Perturb, Perturbation, Subject
 from ..run.device import place_of
 from ..run.environment import Environment
 from ..run.progress import progress_bar
@@ -220,8 +220,8 @@ def _audited(subject: Subject, request: AuditRequest, progress: bool, settings: 
             "amp": str(request.amp).removeprefix("torch.") if request.amp else None,
             "channels_last": plan.channels_last,
             "torchcompile": request.torchcompile,
-            "perturbations": [describe(perturbation, classes, result.facts) for perturbation in request.perturbations],
-            "worst_case": [describe(perturbation, classes, {}) for perturbation in request.worst_case],
+            "perturbations": [_told(c.name, c.kind, c.options, c.threat) for c in result.conditions[1:]],
+            "worst_case": [_told(p.name, p.kind, p.described(classes), p.threat) for p in request.worst_case],
             "measures": list(request.measures),
             "gradient_probes": request.gradient_probes if request.on_gradients else None,
             "gradient_conditions": None if plan.gradient_conditions is None else list(plan.gradient_conditions),
@@ -234,3 +234,9 @@ def _audited(subject: Subject, request: AuditRequest, progress: bool, settings: 
         result=result,
         plan=request.facts(),
     )
+
+
+def _told(name: str, kind: str, options: Mapping[str, Any], threat: Mapping[str, Any]) -> dict[str, Any]:
+    """A perturbation as the settings of a report tell it."""
+    entry = {"name": name, "kind": kind, "options": dict(options)}
+    return {**entry, "threat": dict(threat)} if threat else entry

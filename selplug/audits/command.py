@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .. import registry, specs
+from ..core.clean import CLEAN
 from ..run.config_file import read_config
 from ..run.subject_flags import BatchSize, ChannelsLast, Device, Seed, SubjectName, declared, subject_options
 from .plan import AuditPlan
@@ -127,7 +128,7 @@ def _show(request: AuditRequest) -> None:
     from ..report.tables import Table, print_table
 
     typer.echo(yaml.safe_dump(request.plan.to_dict(), sort_keys=False), nl=False)
-    rows = [("clean", "clean", "")]
+    rows = [(CLEAN, CLEAN, "")]
     for kind, chosen in ((None, request.perturbations), ("worst case", request.worst_case)):
         for one in chosen:
             options = ", ".join(f"{key}={value}" for key, value in one.options.items())

@@ -15,7 +15,7 @@ from ..core.model.compiled import resolve_backend
 from ..core.types import MeasureFactory, Perturb, Perturbation
 from ..registry import load
 from ..run.device import resolve_device
-from .facts.corruptions import load_baseline
+from .baseline import load_baseline
 from .plan import AuditPlan
 
 

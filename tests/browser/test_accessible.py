@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 import pytest
-from sample_report import large_report, sample_report
+from sample_report import large_report, sample_report, with_perturbations
 
 from selplug.audits.engine.results import Examples
 from selplug.audits.page.page import render
@@ -202,9 +202,11 @@ def test_names_are_text(open_page, name):
     layers = tuple(dataclasses.replace(layer, name=f"{name}{i}", kind=name) for i, layer in enumerate(result.layers))
     examples = Examples(result.examples.labels, result.examples.images, result.examples.predictions)
     subject = {**report.subject, "model": name, "class_names": [name] * 10}
-    settings = {"perturbations": [{"name": name, "kind": "attack", "options": {"corruption": name, "severity": 1}}]}
     result = dataclasses.replace(result, worst_case=None, layers=layers, examples=examples)
-    opened = open_page(render(dataclasses.replace(report, subject=subject, settings=settings, result=result)))
+    report = dataclasses.replace(report, subject=subject, result=result, settings={})
+    entry = {"name": name, "kind": "attack", "options": {"corruption": name, "severity": 1}}
+    rendered = render(with_perturbations(report, [entry]))
+    opened = open_page(rendered)
     page = opened.page
     page.locator(".picker summary").click()
     page.locator("#layer-picker").select_option("1")
@@ -224,8 +226,5 @@ def test_names_are_text(open_page, name):
     assert page.evaluate("document.querySelectorAll('[onfocus], [onerror], [autofocus]').length") == 0
     # And the view comes back by these names.
     address = page.evaluate("location.hash")
-    again = open_page(
-        page.content() and render(dataclasses.replace(report, subject=subject, settings=settings, result=result)),
-        address,
-    )
+    again = open_page(page.content() and rendered, address)
     assert again.layer() == "1"
