@@ -145,7 +145,6 @@ def audit(
     from ..specs.budgets import worst_case_attacks
     from .api import MEASURES, audit_subject
     from .facts.corruptions import load_baseline
-    from .page.text import print_summary
 
     check_writable(output)
     related = {"baseline": load_baseline(baseline)} if baseline else {}
@@ -171,4 +170,4 @@ def audit(
         settings={"command": context.obj, **related},
     )
     report.save(output)
-    hand_out(report, print_summary, f"report: {output / 'report.html'}", json_file, quiet)
+    hand_out(report, output, json_file, quiet)

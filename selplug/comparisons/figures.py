@@ -33,8 +33,7 @@ MAX_CONDITIONS = 24
 
 def linking_plots(comparison: ComparisonRecord) -> list[Plot]:
     """Values of the networks against each other: at first selectivity against corruptions, and against attacks."""
-    names = [*VALUES, *comparison.common.of_kind("attack", "noise")[:MAX_CONDITIONS]]
-    having = [key for key in names if any(network.value(key) is not None for network in comparison.networks)]
+    having = values_held(comparison, comparison.of_kind("attack", "noise")[:MAX_CONDITIONS])
     across = [key for key in X_VALUES if key in having]
     found: list[Plot] = []
     for id_, first, title in (
@@ -53,6 +52,12 @@ def linking_plots(comparison: ComparisonRecord) -> list[Plot]:
         heading = title if up[0] == first else "Values against each other"
         found.append(plot_with_menus(f"link-{id_}", heading, text, menus, lambda x, y: linking(comparison, x, y)))
     return found
+
+
+def values_held(comparison: ComparisonRecord, conditions: Sequence[str]) -> list[str]:
+    """The values that some network has, and the accuracies under these conditions."""
+    names = [*VALUES, *conditions]
+    return [key for key in names if any(network.value(key) is not None for network in comparison.networks)]
 
 
 def linking(comparison: ComparisonRecord, x: str, y: str) -> Figure:
@@ -108,11 +113,7 @@ def _mean_point(place: int, group: Group, x: str, y: str) -> Figure:
 
 def depth_plots(comparison: ComparisonRecord) -> list[Plot]:
     """Values over depth by group: dimensionality first, and its gain under attacks less that under corruptions."""
-    having = [
-        key
-        for key in CURVES
-        if any(group.curves is not None and np.isfinite(group.curves[key][0]).any() for group in comparison.groups)
-    ]
+    having = curves_held(comparison)
     found: list[Plot] = []
     for id_, first in (("dimensionality", "dimensionality"), ("gain", "gain_difference")):
         if first not in having and found:
@@ -125,6 +126,12 @@ def depth_plots(comparison: ComparisonRecord) -> list[Plot]:
         text = "A line per group: mean over its networks; bars: 95 % interval over seeds."
         found.append(plot_with_menus(f"depth-{id_}", title, text, [menu], lambda key: depth(comparison, key)))
     return found
+
+
+def curves_held(comparison: ComparisonRecord) -> list[str]:
+    """The values over depth that some group has."""
+    drawn = [group.curves for group in comparison.groups if group.curves is not None]
+    return [key for key in CURVES if any(np.isfinite(curves[key][0]).any() for curves in drawn)]
 
 
 def depth(comparison: ComparisonRecord, key: str) -> Figure:
@@ -175,13 +182,8 @@ def depth(comparison: ComparisonRecord, key: str) -> Figure:
 
 def sweep_plots(comparison: ComparisonRecord) -> list[Plot]:
     """Accuracy against the exponent of the last hidden layer over the strengths of a sweep, noise and FGSM first."""
-    names: dict[str, str] = {}
-    for network in comparison.networks:
-        for sweep in network.measured.sweeps:
-            if any(point.exponent is not None for point in sweep.points):
-                names.setdefault(f"{sweep.name} over {sweep.option}", sweep.kind)
-    order = ["noise", "fgsm"]
-    keys = sorted(names, key=lambda name: order.index(names[name]) if names[name] in order else len(order))
+    names = sweeps_held(comparison)
+    keys = list(names)
     if not keys:
         return []
     text = "A line per network through the strengths, from clean images on; colours are groups."
@@ -199,6 +201,18 @@ def sweep_plots(comparison: ComparisonRecord) -> list[Plot]:
             )
         )
     return found
+
+
+def sweeps_held(comparison: ComparisonRecord) -> dict[str, str]:
+    """The sweeps with exponents of some network, by name, with their kinds; noise and FGSM first."""
+    names: dict[str, str] = {}
+    for network in comparison.networks:
+        for sweep in network.measured.sweeps:
+            if any(point.exponent is not None for point in sweep.points):
+                names.setdefault(f"{sweep.name} over {sweep.option}", sweep.kind)
+    order = ["noise", "fgsm"]
+    keys = sorted(names, key=lambda name: order.index(names[name]) if names[name] in order else len(order))
+    return {key: names[key] for key in keys}
 
 
 def over_strengths(comparison: ComparisonRecord, name: str) -> Figure:
@@ -236,22 +250,36 @@ def map_plots(comparison: ComparisonRecord) -> list[Plot]:
     """The clean CKA map of each group's first network that has one, up to :data:`MAX_MAPS`."""
     found: list[Plot] = []
     for place, group in enumerate(comparison.groups):
-        network = next((n for n in group.networks if n.measured.similarity is not None), None)
-        if network is None or network.measured.similarity is None or len(found) == MAX_MAPS:
+        network = with_map(group)
+        if network is None or len(found) == MAX_MAPS:
             continue
-        layers = network.measured.layers
-        figure = heat_map(network.measured.similarity, layers, layers, "CKA", blocks=network.measured.blocks)
+        figure = map_figure(network)
         # Beside each other they are small: the numbers of layers say enough, names show on hover.
         figure["layout"] |= {"height": 380}
         for axis in ("xaxis", "yaxis"):
             figure["layout"][axis]["ticktext"] = [text.partition(" ")[0] for text in figure["layout"][axis]["ticktext"]]
             figure["layout"][axis]["title"] = {"text": "layer"}
-        score = f"block structure {short_number(network.value('block_score'), spec='.3f')}"
-        between = f"mean between layers {short_number(network.value('cka_between'), spec='.3f')}"
-        trained = TRAINED[network.training.robust]
-        text = f"{printable(network.name)} ({trained}): {score}, {between}. Outlined: blocks."
-        found.append(Plot(f"map-{place}", printable(group.name), text, (), packed({"": figure})))
+        found.append(Plot(f"map-{place}", printable(group.name), told_of_map(network), (), packed({"": figure})))
     return found
+
+
+def with_map(group: Group) -> Network | None:
+    """The first network of a group that has a map."""
+    return next((network for network in group.networks if network.measured.similarity is not None), None)
+
+
+def map_figure(network: Network) -> Figure:
+    """The clean CKA map of a network."""
+    layers = network.measured.layers
+    return heat_map(network.measured.similarity or (), layers, layers, "CKA", blocks=network.measured.blocks)
+
+
+def told_of_map(network: Network) -> str:
+    """What stands beside the map of a network."""
+    score = f"block structure {short_number(network.value('block_score'), spec='.3f')}"
+    between = f"mean between layers {short_number(network.value('cka_between'), spec='.3f')}"
+    trained = TRAINED[network.training.robust]
+    return f"{printable(network.name)} ({trained}): {score}, {between}. Outlined: blocks."
 
 
 def _told(network: Network, *shown: str) -> list[str]:

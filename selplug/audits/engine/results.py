@@ -103,14 +103,17 @@ class LayerResult:
     rectified: bool = False
     arrays: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"LayerResult({self.name!r}, {self.kind}, {self.units} units, {len(self.conditions)} conditions)"
+
 
 @dataclass(frozen=True)
 class Examples:
     """A few images to look at: ``images[condition]`` (k, C, H, W) uint8, ``predictions[condition]`` (k,)."""
 
     labels: tuple[int, ...] = ()
-    images: Mapping[str, np.ndarray] = field(default_factory=dict)
-    predictions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    images: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    predictions: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -134,3 +137,7 @@ class AuditResult:
     probe: AttackProbe | None = None
     between_layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     samples_digest: str | None = None
+
+    def __repr__(self) -> str:
+        samples = sum(self.samples_per_class)
+        return f"AuditResult({len(self.conditions)} conditions, {len(self.layers)} layers, {samples} samples)"
