@@ -85,6 +85,9 @@ class Judged:
     verdict: str
     why: str
 
+    def __repr__(self) -> str:
+        return f"Judged({self.claim.id!r}, {self.verdict!r}, {self.estimate!r})"
+
 
 def judge(claim: Claim, networks: Sequence[Network], resamples: int, seed: int) -> Judged:
     """A claim's verdict over networks; earlier epochs of a run count where a claim is about them alone."""

@@ -134,7 +134,7 @@ def notebook_pictures(explanation: ExplanationRecord) -> str:
         text = f"{printable(image.name)}, {printable(one.method)}, {printable(one.layer or 'input')}"
         parts.append(
             f"<p>{html.escape(text)}: image and map, adversarial image and map, difference<br>"
-            f'<img alt="{html.escape(text)}" src="{png_uri(overlays.strip(small, NOTEBOOK_SIZE))}"></p>'
+            f'<img alt="{html.escape(text)}" src="{png_uri(overlays.strip(small, NOTEBOOK_SIZE // 2))}"></p>'
         )
     return "".join(parts)
 
