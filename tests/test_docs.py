@@ -22,6 +22,8 @@ from selplug._version import __version__
 from selplug.audits.figures.notebook import Plots
 from selplug.audits.report import Report
 from selplug.cli.commands import app
+from selplug.comparisons.notebook import ComparisonPlots
+from selplug.report.reading import KINDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -155,14 +157,14 @@ def resolve(spec: str) -> None:
 
 def test_specs_in_running_text_resolve():
     ours = registry.plugins("selplug.perturbations")
-    specs = {
+    found = {
         spec
         for page in PAGES
         for spec in re.findall(r"[\"`]([a-z0-9-]+:[a-z_0-9]+=[^\s\"`:]+)[\"`]", page.read_text(encoding="utf-8"))
         if spec.partition(":")[0] in ours and "NAME" not in spec
     }
-    assert len(specs) >= 2
-    for spec in (each for listed in specs for each in specs.split_specs(listed)):
+    assert len(found) >= 2
+    for spec in (each for listed in found for each in specs.split_specs(listed)):
         resolve(spec)
 
 
@@ -232,17 +234,39 @@ def test_extras_are_told():
 
 
 def test_frames_and_figures_are_told_with_their_arguments():
-    for owner, heading, prefix in ((Report, "## Data frames", ""), (Plots, "## Figures", "plot.")):
+    for owner, heading, prefix in (
+        (Report, "## Data frames", ""),
+        (Plots, "## Figures", "plot."),
+        (ComparisonPlots, "## Many networks", "plot."),
+    ):
         told = {cell.strip("`") for cell in cells(section("docs/notebook.md", heading), 0)} - {"method"}
         defined = set()
         for name, method in vars(owner).items():
-            if inspect.isfunction(method) and not name.startswith("_") and (owner is Plots or name.endswith("_frame")):
+            frame = name.endswith("_frame") or owner is not Report
+            if inspect.isfunction(method) and not name.startswith("_") and frame:
                 parameters = [
                     p for p in inspect.signature(method).parameters.values() if p.name not in ("self", "conditions")
                 ]
                 texts = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
                 defined.add(f"{prefix}{name}({', '.join(texts)})".replace("'", '"'))
         assert told == defined
+
+
+def test_every_file_that_can_be_read_is_told():
+    listed = [cell.strip("`") for cell in cells(section("docs/notebook.md", "## Results from files"), 0)]
+    assert listed == [kind.file for kind in KINDS]
+
+
+def test_every_schema_is_told_with_its_keys():
+    text = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(selplug/[\w/]+\.schema\.json)`", text))
+    assert told == {path.relative_to(ROOT).as_posix() for path in (ROOT / "selplug").rglob("*.schema.json")}
+    for name, heading in (("similarit", "## selplug similarity"), ("explan", "## selplug explain")):
+        (path,) = (path for path in told if name in path)
+        schema = json.loads((ROOT / path).read_text(encoding="utf-8"))
+        known = words(FENCE.sub("", section("docs/cli.md", heading)))
+        assert set(schema["properties"]) <= known
+        assert set(schema["$defs"]["map"]["properties"]) <= known
 
 
 def test_attacks_named_in_the_methods_exist():
