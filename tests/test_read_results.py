@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import random
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -299,7 +302,48 @@ def test_undefined_numbers_stay_undefined(saved):
     assert found.result.blocks["a"].blocks == ((1, 3),)
 
 
-def test_a_changed_explanation_is_told_as_it_is():
-    explanation = sample_explanation()
-    image = dataclasses.replace(explanation.images[0], as_saved={"file": "as saved"})
-    assert dataclasses.replace(explanation, images=(image,)).to_dict()["images"] == [{"file": "as saved"}]
+def test_a_part_of_an_explanation_names_its_own_files(saved, tmp_path):
+    found = selplug.read(saved["explanation"])
+    part = dataclasses.replace(found, images=found.images[1:])
+    part.save(tmp_path)
+    (entry,) = json.loads((tmp_path / "explain.json").read_text())["images"]
+    assert entry["file"] == "cat/2.png"
+    assert all((tmp_path / one["png"]).is_file() for one in entry["maps"])
+    assert selplug.read(tmp_path).to_dict() == part.to_dict()
+
+
+def places(data: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in items:
+        yield (*path, key)
+        yield from places(value, (*path, key))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_damage_anywhere_is_told_or_shown(saved, tmp_path, name):
+    """One value of another type, at any kind of place: an InputError, or a result that can be shown."""
+    for file in saved[name].glob("*.*"):
+        shutil.copy(file, tmp_path)
+    path = tmp_path / KINDS[name].JSON
+    whole = json.loads(path.read_text())
+    alike: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
+    for place in places(whole):
+        alike.setdefault(tuple(part if isinstance(part, str) else "#" for part in place), []).append(place)
+    draw = random.Random(0)
+    told = shown = 0
+    for _ in range(80):
+        place = draw.choice(alike[draw.choice(list(alike))])
+        data = copy.deepcopy(whole)
+        change(data, list(place), draw.choice([None, "", "x", -1, 0, 1.5, True, [], [1], {}, [[]], [None]]))
+        path.write_text(json.dumps(data))
+        try:
+            found = selplug.read(path, KINDS[name])
+        except InputError as error:
+            told += str(tmp_path) in str(error)
+        else:
+            assert found.summary(), place
+            assert len(repr(found)) < 200, place
+            assert found._repr_html_(), place
+            shown += 1
+    assert told + shown == 80
+    assert told > 10

@@ -1,4 +1,4 @@
-"""The plots of a comparison: values against each other, over depth, over the strengths of a sweep, and CKA maps.
+"""The plots of a comparison: values against each other, over depth, and over the strengths of a sweep.
 
 A trace's ``legendgroup`` is the place of its group, so that the page can switch groups.
 """
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..report.heat_map import heat_map
-from ..report.plots import Figure, Menu, Plot, base_layout, base_trace, packed, plot_with_menus
+from ..report.plots import Figure, Menu, Plot, base_layout, base_trace, plot_with_menus
 from ..report.style import color, label, listing, number, printable, short_names, short_number
 from .claims import Network, correlate
 from .network_values import CURVES, VALUES, Sweep, called, is_accuracy
@@ -25,8 +24,6 @@ X_VALUES = ("selectivity", "selectivity_alive", "alpha", "dimensionality_early",
             "exponent_last", "clean_accuracy")  # fmt: skip
 #: Marker of a network by whether it was trained on adversarial images.
 SYMBOLS = {True: "diamond", False: "circle", None: "square"}
-#: More maps than these beside each other are no longer read.
-MAX_MAPS = 12
 #: Attacks and noise with an accuracy of their own in the menus; the tables have all.
 MAX_CONDITIONS = 24
 
@@ -244,42 +241,6 @@ def over_strengths(comparison: ComparisonRecord, name: str) -> Figure:
     layout["yaxis"] = {"title": {"text": "accuracy, %"}, "rangemode": "tozero", "automargin": True}
     layout["meta"]["note"] = "The largest marker of a line are the clean images."
     return {"data": data, "layout": layout}
-
-
-def map_plots(comparison: ComparisonRecord) -> list[Plot]:
-    """The clean CKA map of each group's first network that has one, up to :data:`MAX_MAPS`."""
-    found: list[Plot] = []
-    for place, group in enumerate(comparison.groups):
-        network = with_map(group)
-        if network is None or len(found) == MAX_MAPS:
-            continue
-        figure = map_figure(network)
-        # Beside each other they are small: the numbers of layers say enough, names show on hover.
-        figure["layout"] |= {"height": 380}
-        for axis in ("xaxis", "yaxis"):
-            figure["layout"][axis]["ticktext"] = [text.partition(" ")[0] for text in figure["layout"][axis]["ticktext"]]
-            figure["layout"][axis]["title"] = {"text": "layer"}
-        found.append(Plot(f"map-{place}", printable(group.name), told_of_map(network), (), packed({"": figure})))
-    return found
-
-
-def with_map(group: Group) -> Network | None:
-    """The first network of a group that has a map."""
-    return next((network for network in group.networks if network.measured.similarity is not None), None)
-
-
-def map_figure(network: Network) -> Figure:
-    """The clean CKA map of a network."""
-    layers = network.measured.layers
-    return heat_map(network.measured.similarity or (), layers, layers, "CKA", blocks=network.measured.blocks)
-
-
-def told_of_map(network: Network) -> str:
-    """What stands beside the map of a network."""
-    score = f"block structure {short_number(network.value('block_score'), spec='.3f')}"
-    between = f"mean between layers {short_number(network.value('cka_between'), spec='.3f')}"
-    trained = TRAINED[network.training.robust]
-    return f"{printable(network.name)} ({trained}): {score}, {between}. Outlined: blocks."
 
 
 def _told(network: Network, *shown: str) -> list[str]:

@@ -9,7 +9,7 @@ from ..core.errors import InputError
 from ..report.notebook import check_one_of, notebook_figure
 from ..report.plots import Figure
 from ..report.style import label
-from . import figures
+from . import figures, map_figures
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -72,16 +72,16 @@ class ComparisonPlots:
         """
         held: dict[str, Network] = {}
         for group in self.comparison.groups:
-            first = figures.with_map(group)
+            first = map_figures.with_map(group)
             own = {network.name: network for network in group.networks if network.measured.similarity is not None}
             held = {**held, **({group.name: first} if first else {}), **own}
         if not held:
             raise InputError("this comparison holds no maps between layers; audit with the measure cka")
         name = name or next(iter(held))
         check_one_of(name, held, "network or group with a map", "comparison")
-        figure = figures.map_figure(held[name])
+        figure = map_figures.map_figure(held[name])
         figure["layout"]["meta"]["note"] = (
-            f"{figures.told_of_map(held[name])} {figure['layout']['meta']['note']}".strip()
+            f"{map_figures.told_of_map(held[name])} {figure['layout']['meta']['note']}".strip()
         )
         return notebook_figure(figure, f"{label(name)}: CKA between layers")
 

@@ -11,7 +11,8 @@ from urllib.parse import quote
 from ..report.page import command_line, flat, interactive, resource, template
 from ..report.style import listing, printable, short_number
 from .claims import MIN_CORRELATED, MIN_EACH, MIN_TRAININGS, MONOTONIC, NOT_ENOUGH, NOT_SUPPORTED, SUPPORTED
-from .figures import MAX_MAPS, depth_plots, legend, linking_plots, map_plots, sweep_plots
+from .figures import depth_plots, legend, linking_plots, sweep_plots
+from .map_figures import MAX_MAPS, map_plots
 from .network_values import VALUES, early
 from .record import SCHEMA_VERSION, ComparisonRecord, Origin
 from .tables import (

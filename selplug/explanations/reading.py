@@ -55,6 +55,15 @@ class _Settings:
 
     perturbation: str
     target: Any
+    methods: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """The same of ``subject``."""
+
+    class_names: tuple[str, ...] | None = None
+    num_classes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,16 +88,15 @@ def from_data(data: Any, path: Path) -> Explanation:
         check_kind(data, EXPLANATION, SCHEMA_VERSION)
         file = record(_File, data, "")
         record(_Settings, file.settings, "settings")
+        classes = record(_Subject, file.subject, "subject").num_classes or 0
         if not file.images or not all(image.maps for image in file.images):
             raise InputError("images: expected at least one, with at least one map each")
     except InputError as error:
         raise InputError(f"{path} cannot be read as an explanation: {error}") from error
     beside = path.with_name("explain.npz")
     arrays = _Arrays(load_arrays(beside, "keep the files of one explanation together"), beside, path.name)
-    classes = file.subject.get("num_classes")
     images = tuple(
-        _image(number, told, data["images"][number - 1], arrays, classes if isinstance(classes, int) else 0)
-        for number, told in enumerate(file.images, 1)
+        _image(number, told, data["images"][number - 1], arrays, classes) for number, told in enumerate(file.images, 1)
     )
     return Explanation(file.subject, file.settings, file.environment, images)
 

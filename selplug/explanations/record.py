@@ -71,8 +71,10 @@ class ExplanationRecord:
         return f"explain/{place + 1:03}-{number + 1:02}-{safe}.png"
 
     def _image(self, place: int, image: ExplainedImage) -> dict[str, Any]:
-        if image.as_saved is not None:
-            return dict(image.as_saved)
+        if image.as_saved is not None:  # but for the names of its files, which are those of its place here
+            told = enumerate(image.as_saved["maps"])
+            maps = [{**one, "png": self.strip_file(place, number)} for number, one in told]
+            return {**image.as_saved, "maps": maps}
         return {
             "file": image.name,
             "label": image.label,

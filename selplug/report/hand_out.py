@@ -20,7 +20,7 @@ def hand_out(result: Result, folder: Path, json_file: str | None, quiet: bool) -
         if json_file == "-":
             sys.stdout.write(text)
         else:
-            Path(json_file).write_text(text, encoding="ascii")
+            Path(json_file).write_bytes(text.encode("ascii"))
     if not quiet:
         from rich.console import Console
 
