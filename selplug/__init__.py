@@ -13,24 +13,46 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from .audits.api import audit
-    from .audits.reading import read
     from .audits.report import Report
     from .comparisons.api import compare
+    from .comparisons.comparison import Comparison
     from .core.errors import SelplugError
     from .core.types import Perturbation, Subject
+    from .explanations.api import explain
+    from .explanations.explanation import Explanation
+    from .reading import read
     from .similarities.api import similarity
+    from .similarities.report import SimilarityReport
 
-__all__ = ["Perturbation", "Report", "SelplugError", "Subject", "__version__", "audit", "compare", "read", "similarity"]
+__all__ = [
+    "Comparison",
+    "Explanation",
+    "Perturbation",
+    "Report",
+    "SelplugError",
+    "SimilarityReport",
+    "Subject",
+    "__version__",
+    "audit",
+    "compare",
+    "explain",
+    "read",
+    "similarity",
+]
 
 # Loaded on first use: `selplug --help` has no need for torch.
 _HOMES = {
     "audit": ".audits.api",
     "compare": ".comparisons.api",
+    "Comparison": ".comparisons.comparison",
+    "explain": ".explanations.api",
+    "Explanation": ".explanations.explanation",
     "Perturbation": ".core.types",
     "Report": ".audits.report",
     "SelplugError": ".core.errors",
+    "SimilarityReport": ".similarities.report",
     "Subject": ".core.types",
-    "read": ".audits.reading",
+    "read": ".reading",
     "similarity": ".similarities.api",
 }
 
@@ -44,4 +66,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

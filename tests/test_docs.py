@@ -23,6 +23,8 @@ from selplug.audits.figures.notebook import Plots
 from selplug.audits.report import Report
 from selplug.cli.arguments import ON_SUBJECTS
 from selplug.cli.commands import app
+from selplug.comparisons.notebook import ComparisonPlots
+from selplug.report.reading import KINDS
 from selplug.run.subject_flags import declared
 
 ROOT = Path(__file__).parents[1]
@@ -238,17 +240,39 @@ def test_extras_are_told():
 
 
 def test_frames_and_figures_are_told_with_their_arguments():
-    for owner, heading, prefix in ((Report, "## Data frames", ""), (Plots, "## Figures", "plot.")):
+    for owner, heading, prefix in (
+        (Report, "## Data frames", ""),
+        (Plots, "## Figures", "plot."),
+        (ComparisonPlots, "## Many networks", "plot."),
+    ):
         told = {cell.strip("`") for cell in cells(section("docs/notebook.md", heading), 0)} - {"method"}
         defined = set()
         for name, method in vars(owner).items():
-            if inspect.isfunction(method) and not name.startswith("_") and (owner is Plots or name.endswith("_frame")):
+            frame = name.endswith("_frame") or owner is not Report
+            if inspect.isfunction(method) and not name.startswith("_") and frame:
                 parameters = [
                     p for p in inspect.signature(method).parameters.values() if p.name not in ("self", "conditions")
                 ]
                 texts = [p.name if p.default is p.empty else f"{p.name}={p.default!r}" for p in parameters]
                 defined.add(f"{prefix}{name}({', '.join(texts)})".replace("'", '"'))
         assert told == defined
+
+
+def test_every_file_that_can_be_read_is_told():
+    listed = [cell.strip("`") for cell in cells(section("docs/notebook.md", "## Results from files"), 0)]
+    assert listed == [kind.file for kind in KINDS]
+
+
+def test_every_schema_is_told_with_its_keys():
+    text = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(selplug/[\w/]+\.schema\.json)`", text))
+    assert told == {path.relative_to(ROOT).as_posix() for path in (ROOT / "selplug").rglob("*.schema.json")}
+    for name, heading in (("similarit", "## selplug similarity"), ("explan", "## selplug explain")):
+        (path,) = (path for path in told if name in path)
+        schema = json.loads((ROOT / path).read_text(encoding="utf-8"))
+        known = words(FENCE.sub("", section("docs/cli.md", heading)))
+        assert set(schema["properties"]) <= known
+        assert set(schema["$defs"]["map"]["properties"]) <= known
 
 
 def test_attacks_named_in_the_methods_exist():

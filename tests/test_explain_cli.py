@@ -238,6 +238,16 @@ def test_the_same_command_twice_gives_the_same_numbers(explain, tmp_path):
     assert (tmp_path / "out" / "explain.npz").read_bytes() != content[0]
 
 
+def test_json_for_programs_stands_alone_on_standard_output(explain, tmp_path, capsys):
+    assert explain(json="-", perturb="gaussian-noise:std=0.1") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == json.loads((tmp_path / "out" / "explain.json").read_text())
+    assert "explain.html" in shown.err
+    assert explain("--quiet", json=tmp_path / "copy.json") == 0
+    assert (tmp_path / "copy.json").read_bytes() == (tmp_path / "out" / "explain.json").read_bytes()
+    assert capsys.readouterr() == ("", "")
+
+
 def test_beside_an_audit_it_becomes_a_page_of_the_report(explain, there, tmp_path, capsys):
     audit = ["audit", f"{there / 'mine.py'}:tiny", "--checkpoint", there / "weights.pth", "--img-size", 20, "--quiet"]
     audit += ["--data-dir", there / "data", "--split", "test", "-j", 0, "--output", tmp_path / "out"]

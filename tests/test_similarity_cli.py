@@ -116,6 +116,18 @@ def test_two_checkpoints_of_one_network(similarity, tmp_path, capsys):
     assert found["settings"]["command"][:2] == ["selplug", "similarity"]
 
 
+def test_json_for_programs_stands_alone_on_standard_output(similarity, tmp_path, capsys):
+    assert similarity("--json", "-") == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == read(tmp_path / "out")
+    assert "similarity.html" in shown.err
+    assert similarity("--json", tmp_path / "copy.json", "--quiet") == 0
+    assert (tmp_path / "copy.json").read_bytes() == (tmp_path / "out" / "similarity.json").read_bytes()
+    assert capsys.readouterr() == ("", "")
+    assert similarity("--json", tmp_path / "nowhere" / "copy.json", "--quiet") == 2
+    assert "No such file" in capsys.readouterr().err
+
+
 def test_the_same_checkpoint_twice_gives_one(similarity, there, tmp_path):
     for flatten in ([], ["--flatten"]):
         assert similarity("--quiet", *flatten, checkpoint_b=there / "weights0.pth") == 0

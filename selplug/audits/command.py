@@ -95,7 +95,6 @@ def audit(
     from ..report.hand_out import hand_out
     from .api import audit_request, request_of
     from .files import check_writable
-    from .page.text import print_summary
 
     request = request_of(plan)
     if dry_run:
@@ -104,7 +103,7 @@ def audit(
     check_writable(output)
     report = audit_request(request, progress=not quiet, settings={"command": context.obj})
     report.save(output)
-    hand_out(report, print_summary, f"report: {output / 'report.html'}", json_file, quiet)
+    hand_out(report, output, json_file, quiet)
 
 
 def _plan(context: typer.Context, config: Path | None) -> AuditPlan:

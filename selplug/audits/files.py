@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from ..core.errors import ReportError
 from ..registry import load, plugins
-from ..report import saving
+from ..report import saving, writing
 from .record import AuditRecord
 
 
@@ -21,17 +20,7 @@ def write_json(report: AuditRecord, folder: Path) -> Path:
         ReportError: a plugin or the caller put something into the report that JSON cannot hold.
         OSError: the file cannot be written.
     """
-    try:
-        # ASCII only: names of unreadable files may hold bytes that are no valid UTF-8.
-        text = json.dumps(report.to_dict(), indent=1, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ReportError(
-            f"report.json: expected numbers, strings, lists and mappings only ({error}); look at what the subject, the "
-            "settings or a measure's section holds"
-        ) from error
-    path = Path(folder) / "report.json"
-    path.write_bytes(text.encode("ascii") + b"\n")
-    return path
+    return writing.write_json(report.to_dict(), Path(folder) / "report.json")
 
 
 def write_npz(report: AuditRecord, folder: Path) -> Path:
@@ -41,16 +30,7 @@ def write_npz(report: AuditRecord, folder: Path) -> Path:
         ReportError: an array holds Python objects, which could not be read back safely.
         OSError: the file cannot be written.
     """
-    import numpy as np
-
-    arrays = report.arrays()
-    for name, array in arrays.items():
-        if np.asarray(array).dtype.hasobject:
-            raise ReportError(f"units.npz: expected an array of numbers under {name!r}, got Python objects")
-    path = Path(folder) / "units.npz"
-    # Typed for numpy versions in which a keyword of the function itself stands among the arrays' names.
-    np.savez_compressed(path, **arrays)  # type: ignore[arg-type, unused-ignore]
-    return path
+    return writing.write_arrays(report.arrays(), Path(folder) / "units.npz")
 
 
 GROUP = "selplug.reports"
@@ -67,8 +47,7 @@ def save(report: AuditRecord, folder: str | Path) -> Path:
         ReportError: the folder cannot be made or written, the disk is full, or two writers make the same file.
         PluginError: a writer cannot be loaded.
     """
-    writers = _writers()
-    return saving.save_files(lambda staging: _write(report, writers, staging), folder)
+    return saving.save_files(lambda staging: write(report, staging), folder)
 
 
 def check_writable(folder: str | Path) -> None:
@@ -86,10 +65,10 @@ def _writers() -> dict[str, Writer]:
     return {name: load(GROUP, name) for name, plugin in plugins(GROUP).items() if not plugin.missing}
 
 
-def _write(report: AuditRecord, writers: dict[str, Writer], staging: Path) -> None:
-    """Every writer fills a folder of its own; their files end in ``staging``."""
+def write(report: AuditRecord, staging: Path) -> None:
+    """Every writer fills a folder of its own; their files end in ``staging``. For :func:`save`, which says more."""
     owner: dict[Path, str] = {}
-    for name, writer in writers.items():
+    for name, writer in _writers().items():
         own = Path(tempfile.mkdtemp(dir=staging))
         returned = Path(writer(report, own))
         if own.resolve() not in returned.resolve().parents or not returned.exists():

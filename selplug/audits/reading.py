@@ -1,10 +1,7 @@
-"""``selplug.read``: the files of a saved report as a :class:`Report` again."""
+"""The files of a saved report as a :class:`Report` again."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,6 +11,7 @@ import numpy as np
 
 from ..core.clean import CLEAN
 from ..core.errors import InputError
+from ..report.reading import AUDIT, check_kind, find_json, load_arrays, load_json
 from ..report.typed_json import record
 from .engine.results import AuditResult, Condition, LayerResult, WorstCase
 from .facts.attack_checks import Check
@@ -22,9 +20,7 @@ from .report import Report
 
 #: Arrays of selplug's own measures that hold one number per unit.
 OF_UNITS = ("selectivity", "selectivity_null", "gradient")
-#: An entry that only the other files of selplug hold -> what writes them.
-OTHERS = {"maps": "selplug similarity", "images": "selplug explain"}
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error)
+_WITHOUT = "remove it to read the report without arrays"
 
 
 @dataclass(frozen=True)
@@ -80,11 +76,14 @@ def read(path: str | Path, *, arrays: bool = True) -> Report:
         InputError: there is no such file, it is no report of an audit or of a newer selplug, or the ``units.npz``
             beside it belongs to another one.
     """
-    path = Path(path)
-    path = path / "report.json" if path.is_dir() else path
-    data = _json(path)
+    path = find_json(path, [AUDIT])
+    return from_data(load_json(path, [AUDIT]), path, arrays)
+
+
+def from_data(data: Any, path: Path, arrays: bool = True) -> Report:
+    """:func:`read`, of what ``path`` holds as JSON."""
     try:
-        _check_kind(data)
+        check_kind(data, AUDIT, SCHEMA_VERSION)
         file = record(_File, {**data, **_told_conditions(data)}, "")
         facts = record(_Data, file.subject.get("data") or {}, "subject.data")
         if not file.conditions:
@@ -106,33 +105,6 @@ def read(path: str | Path, *, arrays: bool = True) -> Report:
     if "corruptions" in data:  # files of the first weeks do not say; the rest of what they hold does
         as_saved["corruptions"] = None if file.corruptions is None else asdict(file.corruptions)
     return Report(file.subject, file.settings, file.environment, result, as_saved, file.plan)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(
-            f"expected a report.json or the folder of one, got {path} ({error.strerror or error}); selplug audit and "
-            "Report.save write it"
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{path} is no JSON, or only a part of it was written ({error}); give the report.json that the audit wrote"
-        ) from error
-
-
-def _check_kind(data: Any) -> None:
-    """Whether this is a report of an audit, in a version of the format that is known here."""
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if not isinstance(version, str):
-        raise InputError("expected an object with a text schema_version; give the report.json of an audit")
-    for entry, command in OTHERS.items():
-        if entry in data:
-            raise InputError(f"it is a result of {command}; give the report.json of an audit")
-    major, known = (text.partition(".")[0] for text in (version, SCHEMA_VERSION))
-    if major != known:
-        raise InputError(f"expected schema_version {known}.x, got {version!r}; install a selplug that wrote such files")
 
 
 def _told_conditions(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,7 +141,7 @@ def _with_arrays(file: _File, path: Path, arrays: bool) -> tuple[LayerResult, ..
     }
     units = {layer.name: layer.units for layer in file.layers}
     found: dict[str, dict[tuple[str, str], np.ndarray]] = {layer.name: {} for layer in file.layers}
-    for key, array in (_npz(path) if arrays else {}).items():
+    for key, array in (load_arrays(path, _WITHOUT) if arrays else {}).items():
         # Any of the three names may hold a "|" of its own.
         ends = [place for place, char in enumerate(key) if char == "|" and key[:place] in owners]
         if not ends:
@@ -184,22 +156,8 @@ def _with_arrays(file: _File, path: Path, arrays: bool) -> tuple[LayerResult, ..
     return tuple(replace(layer, rectified=layer.name in rectified, arrays=found[layer.name]) for layer in file.layers)
 
 
-def _npz(path: Path) -> dict[str, np.ndarray]:
-    if not path.exists():
-        return {}
-    try:
-        # Opened here, as numpy leaves the file open where it is no whole zip file.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
-    # What is no zip file at all is one array or a pickle to numpy.
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, RuntimeError, *_ZIP_ERRORS) as error:
-        raise InputError(
-            f"{path} is damaged or no file of numpy arrays ({error}); remove it to read the report without arrays"
-        ) from error
-
-
 def _foreign(path: Path, what: str) -> InputError:
     return InputError(
         f"{path} does not belong to the report.json beside it: {what}; keep the files of one report together, or "
-        "remove it to read the report without arrays"
+        f"{_WITHOUT}"
     )

@@ -19,7 +19,7 @@ from .facts.curves import Curve, curves
 SCHEMA_VERSION = "1.0"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AuditRecord:
     """One audit with its provenance; :func:`selplug.audit` makes it, ``save`` writes it.
 

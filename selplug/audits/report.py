@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..report.reading import AUDIT
+from ..report.result import Result, Shown
+from .engine.results import Condition, LayerResult, WorstCase
 from .record import AuditRecord
 
 if TYPE_CHECKING:
@@ -12,9 +15,16 @@ if TYPE_CHECKING:
     from .figures.notebook import Plots
 
 
-@dataclass(frozen=True)
-class Report(AuditRecord):
-    """One audit with its provenance; :func:`selplug.audit` makes it, ``save`` writes it."""
+@dataclass(frozen=True, repr=False)
+class Report(AuditRecord, Result):
+    """One audit with its provenance; :func:`selplug.audit` makes it, :func:`selplug.read` reads it.
+
+    ``save`` runs every writer of the group ``selplug.reports``: ``report.json``, ``units.npz``, ``report.html``, and
+    the files of plugins.
+    """
+
+    PAGE = "report.html"
+    JSON = AUDIT.file
 
     def conditions_frame(self) -> pd.DataFrame:
         """A row per condition, see :func:`~selplug.audits.frames.conditions_frame`."""
@@ -58,19 +68,35 @@ class Report(AuditRecord):
 
         return Plots(self)
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes ``report.json``, ``units.npz`` and ``report.html``; see :func:`selplug.audits.files.save`."""
-        from .files import save
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """The clean images and every perturbation, with their accuracies."""
+        return self.result.conditions
 
-        return save(self, folder)
+    @property
+    def layers(self) -> tuple[LayerResult, ...]:
+        """What was measured of every layer, from input to output."""
+        return self.result.layers
 
-    def summary(self) -> str:
-        """The tables of the terminal as plain text."""
-        from .page.text import summary
+    @property
+    def worst_case(self) -> WorstCase | None:
+        """The accuracy over all attacks at once; None if no attack took part."""
+        return self.result.worst_case
 
-        return summary(self)
+    def _title(self) -> str:
+        from .page.text import title
 
-    def _repr_html_(self) -> str:
-        from .page.text import notebook
+        return title(self)
 
-        return notebook(self)
+    def _counts(self) -> str:
+        return f"{len(self.conditions)} conditions, {len(self.layers)} layers"
+
+    def _shown(self) -> Shown:
+        from .page.text import shown
+
+        return shown(self, f"{self.PAGE}, {self.JSON}")
+
+    def _write(self, staging: Path, folder: Path) -> None:
+        from .files import write
+
+        write(self, staging)

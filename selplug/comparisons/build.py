@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import InputError
-from ..report.style import listing
+from ..report.style import listing, printable
 from .claims import CLAIMS, Network, correlate, judge
 from .comparison import Comparison
 from .network_values import CURVES, measure
-from .record import Correlation, Group
+from .record import Correlation, Group, Origin
 from .resampling import RESAMPLES, Estimate, means_over
 from .sources import Common, Source, common
 from .training_facts import Training, trainings
@@ -74,7 +74,10 @@ def compare_sources(
     )
     remarks += _about(networks)
     return Comparison(
-        common=shared,
+        reference=shared.facts,
+        conditions=shared.kinds,
+        origins=tuple(_origin(source) for source in shared.sources),
+        left_out=tuple((_origin(source), reasons) for source, reasons in shared.left_out),
         networks=networks,
         groups=groups_of(networks, resamples, seed),
         correlations=correlations_of(networks, shared.of_kind("attack"), resamples, seed),
@@ -89,6 +92,16 @@ def compare_sources(
         },
         environment=dict(environment or {}),
     )
+
+
+def _origin(source: Source) -> Origin:
+    """Absolute paths tell of a machine that nobody else has: of these the file is the end."""
+    path, report = source.path, source.report
+    file = None
+    if path is not None:
+        file = printable("/".join(path.parts[-2:]) if path.is_absolute() else path.as_posix())
+    model, checkpoint = (report.subject.get(key) for key in ("model", "checkpoint"))
+    return Origin(source.name, file, source.sha256, model, checkpoint, report.settings, report.environment, path)
 
 
 def _check_distinct(sources: Sequence[Source]) -> None:
@@ -150,17 +163,21 @@ def _group(name: str, networks: Sequence[Network], resamples: int, seed: int) ->
         ends = zip(*means_over(table, resamples, seed), np.isfinite(table).sum(0), strict=True)
         return {key: _of_group(*each) for key, each in zip(found[0], ends, strict=True)}
 
-    curves = None
-    if len({network.measured.layers for network in networks}) == 1:
-        stacked = {key: np.array([network.measured.curves[key] for network in networks], float) for key in CURVES}
-        curves = {key: np.stack(means_over(values, resamples, seed)) for key, values in stacked.items()}
     return Group(
         name,
         tuple(networks),
         estimates([network.measured.values for network in networks]),
         estimates([network.measured.accuracies for network in networks]),
-        curves,
+        curves_of(networks, resamples, seed),
     )
+
+
+def curves_of(networks: Sequence[Network], resamples: int, seed: int) -> dict[str, np.ndarray] | None:
+    """Of a group: key -> (mean, low, high) per layer; None where the networks' layers differ."""
+    if len({network.measured.layers for network in networks}) > 1:
+        return None
+    stacked = {key: np.array([network.measured.curves[key] for network in networks], float) for key in CURVES}
+    return {key: np.stack(means_over(values, resamples, seed)) for key, values in stacked.items()}
 
 
 def _of_group(value: float, low: float, high: float, n: int) -> Estimate:

@@ -8,7 +8,7 @@ there is *not enough data* below the numbers of networks in :data:`MIN_CORRELATE
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -61,13 +61,13 @@ class Claim:
     id: str
     text: str
     source: str
-    statistic: str
-    needs: str
-    compute: Statistic
+    statistic: str = field(repr=False)
+    needs: str = field(repr=False)
+    compute: Statistic = field(repr=False)
     sign: int = 1
     bound: float = 0.0
-    beside: str = ""
-    compute_beside: Statistic | None = None
+    beside: str = field(default="", repr=False)
+    compute_beside: Statistic | None = field(default=None, repr=False)
 
     @property
     def side(self) -> str:
@@ -84,6 +84,9 @@ class Judged:
     beside: Estimate | None
     verdict: str
     why: str
+
+    def __repr__(self) -> str:
+        return f"Judged({self.claim.id!r}, {self.verdict!r}, {self.estimate!r})"
 
 
 def judge(claim: Claim, networks: Sequence[Network], resamples: int, seed: int) -> Judged:

@@ -37,8 +37,6 @@ def compare(
     from ..report.hand_out import hand_out
     from ..report.saving import check_writable
     from .api import compare_labelled
-    from .record import PAGE
-    from .tables import print_comparison
 
     check_writable(output)
     pairs = [_labelled(report) for report in reports]
@@ -51,7 +49,7 @@ def compare(
         settings={"command": context.obj},
     )
     comparison.save(output)
-    hand_out(comparison, print_comparison, f"page: {output / PAGE}", json_file, quiet)
+    hand_out(comparison, output, json_file, quiet)
 
 
 def _labelled(report: str) -> tuple[str, str]:

@@ -1,73 +1,74 @@
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InputError, ReportError
-from ..report.jsonable import jsonable
-from ..report.saving import save_files
-from ..report.style import printable
+from ..report.reading import COMPARISON
+from ..report.result import Result, Shown
+from ..report.style import listing, shorten
+from ..report.writing import write_csv, write_json, write_page
 from .claims import Judged
-from .record import PAGE, ComparisonRecord, claim_facts
+from .record import ComparisonRecord, claim_facts
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .notebook import ComparisonPlots
 
-@dataclass(frozen=True)
-class Comparison(ComparisonRecord):
-    """What :func:`selplug.compare` found; ``save`` writes it."""
+
+@dataclass(frozen=True, repr=False)
+class Comparison(ComparisonRecord, Result):
+    """What :func:`selplug.compare` found; :func:`selplug.read` reads it.
+
+    ``save`` writes ``compare.html``, ``comparison.json``, ``comparison.csv`` and ``claims.csv``.
+    """
+
+    PAGE = "compare.html"
+    JSON = COMPARISON.file
 
     def frame(self) -> pd.DataFrame:
-        """A row per network, as in ``comparison.csv``; needs pandas.
+        """A row per network, as in ``comparison.csv``; undefined numbers are NaN.
 
         Raises:
-            InputError: pandas is not installed.
+            PluginError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise InputError("data frames need pandas: pip install 'selplug[notebook]'") from error
-        return pd.DataFrame(self.rows()).set_index("name")
+        from ..report.frames import frame_of
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes ``compare.html``, ``comparison.json``, ``comparison.csv`` and ``claims.csv``, all of them or none.
+        return frame_of(self.rows()).set_index("name")
 
-        Raises:
-            ReportError: the folder cannot be made or written, or the disk is full.
-        """
-        return save_files(lambda staging: self._write(staging, Path(folder)), folder)
+    @property
+    def plot(self) -> ComparisonPlots:
+        """The figures of the page for a notebook: ``comparison.plot.linking("selectivity", "worst_case")``."""
+        from .notebook import ComparisonPlots
 
-    def summary(self) -> str:
-        """The tables of the terminal as plain text."""
-        from rich.console import Console
+        return ComparisonPlots(self)
 
-        from ..report.tables import WIDTH
-        from .tables import print_comparison
+    def _title(self) -> str:
+        from .tables import title
 
-        console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False)
-        with console.capture() as capture:
-            print_comparison(self, console)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
+        return title(self)
+
+    def _counts(self) -> str:
+        from .tables import verdicts
+
+        models = dict.fromkeys(str(origin.model) for origin in self.origins)
+        return (
+            f"{shorten(listing(models, 3), 60)}; {verdicts(self)} claims supported, {len(self.conditions)} conditions"
+        )
+
+    def _shown(self) -> Shown:
+        from .tables import shown
+
+        return shown(self, f"{self.PAGE}, {self.JSON}")
 
     def _write(self, staging: Path, folder: Path) -> None:
         from .page import render
 
-        try:
-            text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ReportError(
-                f"comparison.json: expected numbers, strings, lists and mappings only ({error})"
-            ) from error
-        (staging / "comparison.json").write_bytes(text.encode("ascii") + b"\n")
-        _write_csv(self.rows(), staging / "comparison.csv")
-        _write_csv([_claim_row(judged) for judged in self.claims], staging / "claims.csv")
-        (staging / PAGE).write_bytes(render(self, folder).encode("utf-8"))
+        write_json(self.to_dict(), staging / self.JSON)
+        write_csv(self.rows(), staging / "comparison.csv")
+        write_csv([_claim_row(judged) for judged in self.claims], staging / "claims.csv")
+        write_page(render(self, folder), staging / self.PAGE)
 
 
 def _claim_row(judged: Judged) -> dict[str, Any]:
@@ -82,19 +83,3 @@ def _claim_row(judged: Judged) -> dict[str, Any]:
         "beside_ci95_low": ends[0],
         "beside_ci95_high": ends[1],
     }
-
-
-def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([_cell(column) for column in columns])
-        writer.writerows([[_cell(row.get(column)) for column in columns] for row in rows])
-
-
-def _cell(value: Any) -> Any:
-    """Empty if not defined; text that a spreadsheet would run as a formula becomes plain text."""
-    if not isinstance(value, str):
-        return jsonable(value)
-    text = printable(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text

@@ -1,4 +1,4 @@
-"""The plots of a comparison: values against each other, over depth, over the strengths of a sweep, and CKA maps.
+"""The plots of a comparison: values against each other, over depth, and over the strengths of a sweep.
 
 A trace's ``legendgroup`` is the place of its group, so that the page can switch groups.
 """
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..report.heat_map import heat_map
-from ..report.plots import Figure, Menu, Plot, base_layout, base_trace, packed, plot_with_menus
+from ..report.plots import Figure, Menu, Plot, base_layout, base_trace, plot_with_menus
 from ..report.style import color, label, listing, number, printable, short_names, short_number
 from .claims import Network, correlate
 from .network_values import CURVES, VALUES, Sweep, called, is_accuracy
@@ -25,16 +24,13 @@ X_VALUES = ("selectivity", "selectivity_alive", "alpha", "dimensionality_early",
             "exponent_last", "clean_accuracy")  # fmt: skip
 #: Marker of a network by whether it was trained on adversarial images.
 SYMBOLS = {True: "diamond", False: "circle", None: "square"}
-#: More maps than these beside each other are no longer read.
-MAX_MAPS = 12
 #: Attacks and noise with an accuracy of their own in the menus; the tables have all.
 MAX_CONDITIONS = 24
 
 
 def linking_plots(comparison: ComparisonRecord) -> list[Plot]:
     """Values of the networks against each other: at first selectivity against corruptions, and against attacks."""
-    names = [*VALUES, *comparison.common.of_kind("attack", "noise")[:MAX_CONDITIONS]]
-    having = [key for key in names if any(network.value(key) is not None for network in comparison.networks)]
+    having = values_held(comparison, comparison.of_kind("attack", "noise")[:MAX_CONDITIONS])
     across = [key for key in X_VALUES if key in having]
     found: list[Plot] = []
     for id_, first, title in (
@@ -53,6 +49,12 @@ def linking_plots(comparison: ComparisonRecord) -> list[Plot]:
         heading = title if up[0] == first else "Values against each other"
         found.append(plot_with_menus(f"link-{id_}", heading, text, menus, lambda x, y: linking(comparison, x, y)))
     return found
+
+
+def values_held(comparison: ComparisonRecord, conditions: Sequence[str]) -> list[str]:
+    """The values that some network has, and the accuracies under these conditions."""
+    names = [*VALUES, *conditions]
+    return [key for key in names if any(network.value(key) is not None for network in comparison.networks)]
 
 
 def linking(comparison: ComparisonRecord, x: str, y: str) -> Figure:
@@ -108,11 +110,7 @@ def _mean_point(place: int, group: Group, x: str, y: str) -> Figure:
 
 def depth_plots(comparison: ComparisonRecord) -> list[Plot]:
     """Values over depth by group: dimensionality first, and its gain under attacks less that under corruptions."""
-    having = [
-        key
-        for key in CURVES
-        if any(group.curves is not None and np.isfinite(group.curves[key][0]).any() for group in comparison.groups)
-    ]
+    having = curves_held(comparison)
     found: list[Plot] = []
     for id_, first in (("dimensionality", "dimensionality"), ("gain", "gain_difference")):
         if first not in having and found:
@@ -125,6 +123,12 @@ def depth_plots(comparison: ComparisonRecord) -> list[Plot]:
         text = "A line per group: mean over its networks; bars: 95 % interval over seeds."
         found.append(plot_with_menus(f"depth-{id_}", title, text, [menu], lambda key: depth(comparison, key)))
     return found
+
+
+def curves_held(comparison: ComparisonRecord) -> list[str]:
+    """The values over depth that some group has."""
+    drawn = [group.curves for group in comparison.groups if group.curves is not None]
+    return [key for key in CURVES if any(np.isfinite(curves[key][0]).any() for curves in drawn)]
 
 
 def depth(comparison: ComparisonRecord, key: str) -> Figure:
@@ -175,13 +179,8 @@ def depth(comparison: ComparisonRecord, key: str) -> Figure:
 
 def sweep_plots(comparison: ComparisonRecord) -> list[Plot]:
     """Accuracy against the exponent of the last hidden layer over the strengths of a sweep, noise and FGSM first."""
-    names: dict[str, str] = {}
-    for network in comparison.networks:
-        for sweep in network.measured.sweeps:
-            if any(point.exponent is not None for point in sweep.points):
-                names.setdefault(f"{sweep.name} over {sweep.option}", sweep.kind)
-    order = ["noise", "fgsm"]
-    keys = sorted(names, key=lambda name: order.index(names[name]) if names[name] in order else len(order))
+    names = sweeps_held(comparison)
+    keys = list(names)
     if not keys:
         return []
     text = "A line per network through the strengths, from clean images on; colours are groups."
@@ -199,6 +198,18 @@ def sweep_plots(comparison: ComparisonRecord) -> list[Plot]:
             )
         )
     return found
+
+
+def sweeps_held(comparison: ComparisonRecord) -> dict[str, str]:
+    """The sweeps with exponents of some network, by name, with their kinds; noise and FGSM first."""
+    names: dict[str, str] = {}
+    for network in comparison.networks:
+        for sweep in network.measured.sweeps:
+            if any(point.exponent is not None for point in sweep.points):
+                names.setdefault(f"{sweep.name} over {sweep.option}", sweep.kind)
+    order = ["noise", "fgsm"]
+    keys = sorted(names, key=lambda name: order.index(names[name]) if names[name] in order else len(order))
+    return {key: names[key] for key in keys}
 
 
 def over_strengths(comparison: ComparisonRecord, name: str) -> Figure:
@@ -230,28 +241,6 @@ def over_strengths(comparison: ComparisonRecord, name: str) -> Figure:
     layout["yaxis"] = {"title": {"text": "accuracy, %"}, "rangemode": "tozero", "automargin": True}
     layout["meta"]["note"] = "The largest marker of a line are the clean images."
     return {"data": data, "layout": layout}
-
-
-def map_plots(comparison: ComparisonRecord) -> list[Plot]:
-    """The clean CKA map of each group's first network that has one, up to :data:`MAX_MAPS`."""
-    found: list[Plot] = []
-    for place, group in enumerate(comparison.groups):
-        network = next((n for n in group.networks if n.measured.similarity is not None), None)
-        if network is None or network.measured.similarity is None or len(found) == MAX_MAPS:
-            continue
-        layers = network.measured.layers
-        figure = heat_map(network.measured.similarity, layers, layers, "CKA", blocks=network.measured.blocks)
-        # Beside each other they are small: the numbers of layers say enough, names show on hover.
-        figure["layout"] |= {"height": 380}
-        for axis in ("xaxis", "yaxis"):
-            figure["layout"][axis]["ticktext"] = [text.partition(" ")[0] for text in figure["layout"][axis]["ticktext"]]
-            figure["layout"][axis]["title"] = {"text": "layer"}
-        score = f"block structure {short_number(network.value('block_score'), spec='.3f')}"
-        between = f"mean between layers {short_number(network.value('cka_between'), spec='.3f')}"
-        trained = TRAINED[network.training.robust]
-        text = f"{printable(network.name)} ({trained}): {score}, {between}. Outlined: blocks."
-        found.append(Plot(f"map-{place}", printable(group.name), text, (), packed({"": figure})))
-    return found
 
 
 def _told(network: Network, *shown: str) -> list[str]:

@@ -121,6 +121,10 @@ class Measured:
     similarity: Sequence[Sequence[float | None]] | None = field(repr=False)
     blocks: Sequence[Sequence[int]] = field(repr=False)
 
+    def __repr__(self) -> str:
+        held = sum(value is not None for value in self.values.values())
+        return f"Measured({len(self.layers)} layers, {held} values, {len(self.accuracies)} accuracies)"
+
 
 def early(layers: int) -> slice:
     """The first third of the layers, at least one."""

@@ -12,10 +12,10 @@ from ..core.clean import CLEAN
 from ..report.page import command_line, flat, interactive, resource, template
 from ..report.style import listing, printable, short_number
 from .claims import MIN_CORRELATED, MIN_EACH, MIN_TRAININGS, MONOTONIC, NOT_ENOUGH, NOT_SUPPORTED, SUPPORTED
-from .figures import MAX_MAPS, depth_plots, legend, linking_plots, map_plots, sweep_plots
+from .figures import depth_plots, legend, linking_plots, sweep_plots
+from .map_figures import MAX_MAPS, map_plots
 from .network_values import VALUES, early
-from .record import SCHEMA_VERSION, ComparisonRecord
-from .sources import Source
+from .record import SCHEMA_VERSION, ComparisonRecord, Origin
 from .tables import (
     accuracies_table,
     correlations_table,
@@ -48,9 +48,7 @@ def render(comparison: ComparisonRecord, folder: Path) -> str:
         tables=[groups_table(comparison), values_table(comparison), accuracies_table(comparison)],
         correlations=correlations_table(comparison),
         networks=network_rows(comparison, folder),
-        left_out=[
-            (printable(source), [printable(r) for r in reasons]) for source, reasons in comparison.common.left_out
-        ],
+        left_out=[(printable(origin), [printable(r) for r in reasons]) for origin, reasons in comparison.left_out],
         notes=[printable(note) for note in comparison.notes],
         rules={
             "correlated": MIN_CORRELATED,
@@ -73,7 +71,7 @@ def headline(comparison: ComparisonRecord) -> list[tuple[str, str, str]]:
     count = {True: 0, False: 0, None: 0}
     for network in comparison.networks:
         count[network.training.robust] += 1
-    kinds = [kind for kind in comparison.common.kinds.values() if kind != CLEAN]
+    kinds = [kind for kind in comparison.conditions.values() if kind != CLEAN]
     judged = [one.verdict for one in comparison.claims]
     conditions = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "clean images alone"
     trained = f"{count[False]} standard, {count[True]} robust" + (f", {count[None]} not told" if count[None] else "")
@@ -86,7 +84,7 @@ def headline(comparison: ComparisonRecord) -> list[tuple[str, str, str]]:
             f"{judged.count(NOT_SUPPORTED)} not supported, {judged.count(NOT_ENOUGH)} without enough data",
         ),
         ("Conditions in common", str(len(kinds) + 1), conditions),
-        ("Reports left out", str(len(comparison.common.left_out)), "named under Notes"),
+        ("Reports left out", str(len(comparison.left_out)), "named under Notes"),
     ]
 
 
@@ -97,7 +95,7 @@ def claim_rows(comparison: ComparisonRecord) -> list[dict[str, str]]:
             "id": judged.claim.id,
             "text": judged.claim.text,
             "source": judged.claim.source,
-            "link": f"https://arxiv.org/abs/{judged.claim.source.split()[1].rstrip(',')}",
+            "link": f"https://arxiv.org/abs/{judged.claim.source.partition(' ')[2].partition(',')[0]}",
             "statistic": judged.claim.statistic,
             "value": short_number(judged.estimate.value, spec=".3f"),
             "interval": show_interval(judged.estimate),
@@ -122,21 +120,21 @@ def network_rows(comparison: ComparisonRecord, folder: Path) -> dict[str, Any]:
         "rows": [
             {
                 "name": printable(network.name),
-                "link": report_link(source, folder),
+                "link": report_link(origin, folder),
                 "cells": [
                     printable(network.training.group),
                     short_number(network.training.seed),
                     *(show(key, network.value(key)) for key in keys),
                 ],
             }
-            for network, source in zip(comparison.networks, comparison.common.sources, strict=True)
+            for network, origin in zip(comparison.networks, comparison.origins, strict=True)
         ],
     }
 
 
-def report_link(source: Source, folder: Path) -> str | None:
+def report_link(origin: Origin, folder: Path) -> str | None:
     """The way from the page's folder to the page of a report, None if there is none."""
-    page = source.path.with_name("report.html") if source.path else None
+    page = origin.path.with_name("report.html") if origin.path else None
     if page is None or not page.is_file():
         return None
     try:
@@ -150,7 +148,7 @@ def facts(comparison: ComparisonRecord) -> dict[str, list[tuple[str, str]]]:
     """Where every number comes from: settings, versions, and each report with its own."""
     found: dict[str, list[tuple[str, str]]] = {
         "Comparison": [*flat(comparison.settings), *flat(comparison.environment)],
-        "What all reports have in common": list(flat(comparison.common.facts)),
+        "What all reports have in common": list(flat(comparison.reference)),
     }
     for network, told in zip(comparison.networks, comparison.to_dict()["networks"], strict=True):
         report = told["report"]

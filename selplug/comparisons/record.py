@@ -5,18 +5,39 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..report.jsonable import jsonable
-from ..report.style import printable
 from .claims import Judged, Network
 from .resampling import Estimate
-from .sources import Common, Source
 
 SCHEMA_VERSION = "1.0"
-PAGE = "compare.html"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Of one report, what a comparison keeps beside its numbers.
+
+    ``file`` is its ``report.json`` as it is told to others: as it was given, or the end of an absolute path. ``path``
+    is where it lies; None for a report that was never a file, and in a comparison that was read from one. ``name``,
+    ``model``, ``checkpoint``, ``settings`` and ``environment`` are the report's.
+    """
+
+    name: str
+    file: str | None
+    sha256: str | None
+    model: str | None
+    checkpoint: Any = field(repr=False)
+    settings: Mapping[str, Any] = field(repr=False)
+    environment: Mapping[str, Any] = field(repr=False)
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        where = self.path or self.file
+        return f"{self.name} ({where})" if where else self.name
 
 
 @dataclass(frozen=True)
@@ -36,9 +57,9 @@ class Group:
     """
 
     name: str
-    networks: tuple[Network, ...]
-    values: Mapping[str, Estimate]
-    accuracies: Mapping[str, Estimate]
+    networks: tuple[Network, ...] = field(repr=False)
+    values: Mapping[str, Estimate] = field(repr=False)
+    accuracies: Mapping[str, Estimate] = field(repr=False)
     curves: Mapping[str, np.ndarray] | None = field(repr=False)
 
     def estimate(self, key: str) -> Estimate:
@@ -46,11 +67,19 @@ class Group:
         return self.values[key] if key in self.values else self.accuracies[key]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ComparisonRecord:
-    """What :func:`selplug.compare` found; ``save`` writes it. ``environment`` and ``settings`` are JSON-ready."""
+    """What :func:`selplug.compare` found. ``environment`` and ``settings`` are JSON-ready.
 
-    common: Common
+    ``reference`` is what all reports agree in; ``conditions`` those that all have with the same options, in order, with
+    their kind ("clean", "attack", "noise", "corruption", "shift"); ``origins`` has one for each of ``networks``;
+    ``left_out`` are reports that do not fit, with what differs.
+    """
+
+    reference: Mapping[str, Any]
+    conditions: Mapping[str, str]
+    origins: tuple[Origin, ...]
+    left_out: tuple[tuple[Origin, tuple[str, ...]], ...]
     networks: tuple[Network, ...]
     groups: tuple[Group, ...]
     correlations: tuple[Correlation, ...]
@@ -66,12 +95,9 @@ class ComparisonRecord:
                 "schema_version": SCHEMA_VERSION,
                 "settings": self.settings,
                 "environment": self.environment,
-                "reference": self.common.facts,
-                "conditions": self.common.kinds,
-                "networks": [
-                    _network(network, source)
-                    for network, source in zip(self.networks, self.common.sources, strict=True)
-                ],
+                "reference": self.reference,
+                "conditions": self.conditions,
+                "networks": [_network(*each) for each in zip(self.networks, self.origins, strict=True)],
                 "groups": [
                     {
                         "name": group.name,
@@ -79,6 +105,7 @@ class ComparisonRecord:
                         "training": group.networks[0].training.arguments,
                         "values": _estimates(group.values),
                         "accuracies": _estimates(group.accuracies),
+                        "curves": None if group.curves is None else _curves(group.curves),
                     }
                     for group in self.groups
                 ],
@@ -87,12 +114,15 @@ class ComparisonRecord:
                 ],
                 "claims": [claim_facts(judged) for judged in self.claims],
                 "left_out": [
-                    {"name": source.name, "file": _file(source), "reasons": reasons}
-                    for source, reasons in self.common.left_out
+                    {"name": origin.name, "file": origin.file, "reasons": reasons} for origin, reasons in self.left_out
                 ],
                 "notes": self.notes,
             }
         )
+
+    def of_kind(self, *kinds: str) -> list[str]:
+        """The names of the common conditions of some kinds."""
+        return [name for name, kind in self.conditions.items() if kind in kinds]
 
     def rows(self) -> list[dict[str, Any]]:
         """Per network its name, how it was trained, every value, and the accuracy under every common condition."""
@@ -110,12 +140,12 @@ class ComparisonRecord:
         ]
 
 
-def _network(network: Network, source: Source) -> dict[str, Any]:
-    measured, training, report = network.measured, network.training, source.report
+def _network(network: Network, origin: Origin) -> dict[str, Any]:
+    measured, training = network.measured, network.training
     return {
         "name": network.name,
         "group": training.group,
-        "model": report.subject.get("model"),
+        "model": origin.model,
         "robust": training.robust,
         "training": training.arguments,
         "seed": training.seed,
@@ -129,24 +159,21 @@ def _network(network: Network, source: Source) -> dict[str, Any]:
         "similarity": measured.similarity,
         "blocks": measured.blocks,
         "report": {
-            "file": _file(source),
-            "sha256": source.sha256,
-            "checkpoint": report.subject.get("checkpoint"),
-            "settings": report.settings,
-            "environment": report.environment,
+            "file": origin.file,
+            "sha256": origin.sha256,
+            "checkpoint": origin.checkpoint,
+            "settings": origin.settings,
+            "environment": origin.environment,
         },
     }
 
 
-def _file(source: Source) -> str | None:
-    """The report's file as it was given; absolute paths tell of a machine that nobody else has."""
-    if source.path is None:
-        return None
-    return printable("/".join(source.path.parts[-2:]) if source.path.is_absolute() else source.path.as_posix())
-
-
 def _estimates(found: Mapping[str, Estimate]) -> dict[str, Any]:
     return {key: {"mean": one.value, "ci95": one.ci95, "n": one.n} for key, one in found.items()}
+
+
+def _curves(found: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return {key: dict(zip(("mean", "low", "high"), curve.tolist(), strict=True)) for key, curve in found.items()}
 
 
 def claim_facts(judged: Judged) -> dict[str, Any]:

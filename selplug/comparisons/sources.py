@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Source:
     """
 
     name: str
-    report: AuditRecord
+    report: AuditRecord = field(repr=False)
     group: str = ""
     path: Path | None = None
     sha256: str | None = None
@@ -51,6 +51,10 @@ class Common:
     kinds: Mapping[str, str]
     left_out: tuple[tuple[Source, tuple[str, ...]], ...]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        left_out = f", {len(self.left_out)} left out" if self.left_out else ""
+        return f"Common({len(self.sources)} reports, {len(self.kinds)} conditions{left_out})"
 
     def of_kind(self, *kinds: str) -> list[str]:
         """The names of the common conditions of some kinds."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..report.result import Shown
 from ..report.style import percent, printable, short_number
-from ..report.tables import Table
+from ..report.tables import Table, shortened
 from .claims import SUPPORTED, Judged
 from .network_values import VALUES, called, is_accuracy
 from .resampling import Estimate
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from .record import ComparisonRecord
 
 #: Columns of the table of groups -> values; the page has all others in further tables.
@@ -104,7 +103,7 @@ def values_table(comparison: ComparisonRecord) -> Table:
 
 def accuracies_table(comparison: ComparisonRecord) -> Table:
     """Accuracy under every common condition, a column per group."""
-    names = {name: name for name in comparison.common.kinds}
+    names = {name: name for name in comparison.conditions}
     return _by_group(comparison, "Accuracy per condition", names, [group.accuracies for group in comparison.groups])
 
 
@@ -151,17 +150,11 @@ def verdicts(comparison: ComparisonRecord) -> str:
     return f"{supported} of {len(comparison.claims)}"
 
 
-def print_comparison(comparison: ComparisonRecord, console: Console) -> None:
-    """Writes groups, claims and notes to a console."""
-    from rich.text import Text
-
-    from ..report.tables import print_table, shortened
-
-    console.print(Text(title(comparison), style="bold"))
-    for table in (groups_table(comparison, intervals=False), claims_table(comparison.claims)):
-        console.print()
-        print_table(shortened(table), console)
-    for source, reasons in comparison.common.left_out:
-        console.print(Text(f"! left out: {printable(source)}: {printable('; '.join(reasons))}"))
-    for note in comparison.notes:
-        console.print(Text(f"! {printable(note)}"))
+def shown(comparison: ComparisonRecord, files: str) -> Shown:
+    """Groups, claims and notes; ``files`` hold what is too long to show."""
+    tables = (groups_table(comparison, intervals=False), claims_table(comparison.claims))
+    left_out = [
+        f"left out: {printable(origin)}: {printable('; '.join(reasons))}" for origin, reasons in comparison.left_out
+    ]
+    remarks = [*left_out, *(printable(note) for note in comparison.notes)]
+    return Shown([shortened(table, files) for table in tables], remarks=remarks)

@@ -40,8 +40,8 @@ class Training:
     """
 
     group: str
-    family: str
-    arguments: Mapping[str, Any] | None
+    family: str = field(repr=False)
+    arguments: Mapping[str, Any] | None = field(repr=False)
     robust: bool | None
     seed: int | None = None
     epoch: int | None = None
@@ -85,12 +85,10 @@ def trainings(sources: Sequence[Source], robust: Collection[str] = ()) -> list[T
     for source, own, early, name in zip(sources, arguments, earlier, names, strict=True):
         marked = _fits(source, robust) if robust else None
         is_robust = marked if own is None else marked or _adversarial(own.get("adversarial"))
-        model = printable(source.report.subject.get("model"))
-        family = f"{model}, robust: {is_robust}, " + ("?" if own is None else _key(own, without=_SELECTIVITY))
         found.append(
             Training(
                 group=name,
-                family=family,
+                family=family_of(source.report.subject.get("model"), is_robust, own),
                 arguments=own,
                 robust=is_robust,
                 seed=_run(source.report).get("seed", 0) if own is not None else None,
@@ -101,6 +99,12 @@ def trainings(sources: Sequence[Source], robust: Collection[str] = ()) -> list[T
         )
     _check(sources, found)
     return found
+
+
+def family_of(model: Any, robust: bool | None, arguments: Mapping[str, Any] | None) -> str:
+    """The same text for networks of one family."""
+    flags = "?" if arguments is None else _key(arguments, without=_SELECTIVITY)
+    return f"{printable(model)}, robust: {robust}, {flags}"
 
 
 def _run(report: AuditRecord) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from ..run.subject_flags import (
     load_subject,
     subject_options,
 )
+from .defaults import MAX_IMAGES, PERTURBATION
 
 
 def explain(
@@ -36,12 +37,12 @@ def explain(
         typer.Option("--layer", "--layers", help="Glob over module names, repeatable; the last few if empty."),
     ] = None,
     target: Annotated[str, typer.Option(help="Class to explain: name, number, predicted, or true.")] = "predicted",
-    # Weak enough not to be seen, strong enough to move most undefended networks.
-    perturb: Annotated[
-        str, typer.Option(help="Perturbation that makes the adversarial image.")
-    ] = "pgd:eps=2/255,alpha=0.5/255,steps=10",
-    max_images: Annotated[int, typer.Option(min=1, help="Of more images, take so many, evenly spaced.")] = 16,
+    perturb: Annotated[str, typer.Option(help="Perturbation that makes the adversarial image.")] = PERTURBATION,
+    max_images: Annotated[int, typer.Option(min=1, help="Of more images, take so many, evenly spaced.")] = MAX_IMAGES,
     output: Annotated[Path, typer.Option(help="Folder for explain.html and its files.")] = Path("selplug-report"),
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Also write the JSON here; - for standard output.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no table.")] = False,
     subject: SubjectName = DEFAULT,
     device: Device = None,
@@ -63,13 +64,11 @@ def explain(
 
     import torch
 
+    from ..report.hand_out import hand_out
     from ..report.saving import check_writable
-    from ..report.tables import print_table
     from ..run.device import resolve_device
     from .api import explain_subject, find_images
     from .explanation import check_fits
-    from .page import summary_table
-    from .record import PAGE
 
     files, found = find_images(images, max_images)
     check_writable(output)
@@ -93,9 +92,4 @@ def explain(
         settings={"images_found": found, "command": context.obj},
     )
     explanation.save(output)
-    if not quiet:
-        from rich.console import Console
-
-        console = Console()
-        print_table(summary_table(explanation), console)
-        console.print(f"page: {output / PAGE}", markup=False, highlight=False, soft_wrap=True)
+    hand_out(explanation, output, json_file, quiet)

@@ -6,27 +6,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ..core.errors import InputError, ReportError
+from ..core.errors import InputError
 from ..report.jsonable import jsonable
 from ..report.png import png
-from ..report.saving import save_files
-from ..report.style import printable
+from ..report.reading import AUDIT, EXPLANATION
+from ..report.result import Result, Shown
+from ..report.style import listing, printable
+from ..report.tables import shortened
+from ..report.writing import write_arrays, write_json, write_page
 from . import overlays
-from .record import PAGE, ExplanationRecord, pictures
+from .record import ExplanationRecord, pictures
 
 if TYPE_CHECKING:
     import pandas as pd
 
+PAGE, AUDIT_PAGE = "explain.html", "report.html"
 #: Where the page of an audit gets its link, and the link.
 MARKER = "<!-- further pages -->"
 LINK = f'<li><a href="{PAGE}">Attribution maps</a></li>'
 
 
-@dataclass(frozen=True)
-class Explanation(ExplanationRecord):
-    """Attribution maps of images; ``save`` writes them."""
+@dataclass(frozen=True, repr=False)
+class Explanation(ExplanationRecord, Result):
+    """Attribution maps of images; :func:`selplug.explain` makes it, :func:`selplug.read` reads it.
+
+    ``save`` writes ``explain.html``, ``explain.json``, ``explain.npz`` and ``explain/*.png``. The page of an audit that
+    lies in the folder gets a link.
+    """
+
+    PAGE = PAGE
+    JSON = EXPLANATION.file
 
     def frame(self) -> pd.DataFrame:
         """A row per image, method and layer, called as in ``explain.json``.
@@ -53,39 +62,44 @@ class Explanation(ExplanationRecord):
             for one in image.maps
         )
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes ``explain.html``, ``explain.json``, ``explain.npz`` and ``explain/*.png``, all of them or none.
+    def _title(self) -> str:
+        from .page import title
 
-        Other files in the folder stay; the page of an audit that lies there gets a link.
+        return title(self)
 
-        Raises:
-            ReportError: the folder cannot be made or written, or the disk is full.
-        """
-        return save_files(lambda staging: self._write(staging, Path(folder)), folder)
+    def _counts(self) -> str:
+        maps = sum(len(image.maps) for image in self.images)
+        return f"{maps} maps by {listing(self.settings.get('methods', ()), 3) or 'methods not told'}"
+
+    def _shown(self) -> Shown:
+        from .page import summary_table
+
+        return Shown([shortened(summary_table(self), f"{self.PAGE}, {self.JSON}")])
+
+    def _pictures(self) -> str:
+        from .page import notebook_pictures
+
+        return notebook_pictures(self)
 
     def _write(self, staging: Path, folder: Path) -> None:
         from .page import render
 
-        try:
-            text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ReportError(f"explain.json: expected numbers, strings, lists and mappings only ({error})") from error
-        (staging / "explain.json").write_bytes(text.encode("ascii") + b"\n")
-        np.savez_compressed(staging / "explain.npz", **self.arrays())  # type: ignore[arg-type, unused-ignore]
+        write_json(self.to_dict(), staging / self.JSON)
+        write_arrays(self.arrays(), staging / "explain.npz")
         (staging / "explain").mkdir()
         for place, image in enumerate(self.images):
             for number, one in enumerate(image.maps):
                 (staging / self.strip_file(place, number)).write_bytes(png(overlays.strip(pictures(image, one))))
-        report = folder / "report.html"
+        report = folder / AUDIT_PAGE
         page = report.read_text(encoding="utf-8") if report.is_file() else None
-        (staging / PAGE).write_bytes(render(self, beside_report=page is not None).encode("utf-8"))
+        write_page(render(self, beside_report=page is not None), staging / self.PAGE)
         if page is not None and MARKER in page and LINK not in page:
-            (staging / report.name).write_bytes(page.replace(MARKER, f"{LINK}\n{MARKER}", 1).encode("utf-8"))
+            write_page(page.replace(MARKER, f"{LINK}\n{MARKER}", 1), staging / report.name)
 
 
 def check_fits(folder: str | Path, subject: Mapping[str, Any]) -> None:
     """Raises InputError if the folder holds the report of another model: the page would stand beside wrong numbers."""
-    path = Path(folder) / "report.json"
+    path = Path(folder) / AUDIT.file
     try:
         there = json.loads(path.read_text(encoding="utf-8"))["subject"]
         other = {key: there[key] for key in ("model", "checkpoint") if key in there and key in subject}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 
 from ..core.clean import CLEAN
@@ -15,6 +16,8 @@ from .run import ADVERSARIAL, ExplainedImage
 
 #: Image width in CSS pixels.
 WIDTH = 168
+#: How many images a notebook shows, and the pixels of their longer side.
+NOTEBOOK_IMAGES, NOTEBOOK_SIZE = 3, 64
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,21 @@ def summary_table(explanation: ExplanationRecord) -> Table:
         numeric=(False, False, False, False, False, True),
         rows=tuple(rows),
     )
+
+
+def notebook_pictures(explanation: ExplanationRecord) -> str:
+    """Of the first few images the five pictures of their first map, small: some 60 kB each at most."""
+    parts = []
+    for image in explanation.images[:NOTEBOOK_IMAGES]:
+        one = image.maps[0]
+        step = max(1, -(-max(image.images[CLEAN].shape[1:]) // NOTEBOOK_SIZE))
+        small = [picture[::step, ::step] for picture in pictures(image, one)]
+        text = f"{printable(image.name)}, {printable(one.method)}, {printable(one.layer or 'input')}"
+        parts.append(
+            f"<p>{html.escape(text)}: image and map, adversarial image and map, difference<br>"
+            f'<img alt="{html.escape(text)}" src="{png_uri(overlays.strip(small, NOTEBOOK_SIZE // 2))}"></p>'
+        )
+    return "".join(parts)
 
 
 def _card(explanation: ExplanationRecord, place: int, image: ExplainedImage) -> Card:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +16,12 @@ from ..report.style import printable
 from . import overlays
 from .run import ADVERSARIAL, ExplainedImage, Map
 
-if TYPE_CHECKING:
-    pass
-
 SCHEMA_VERSION = "1.0"
-PAGE = "explain.html"
 #: Classes of each prediction that are kept.
 TOP = 5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ExplanationRecord:
     """Attribution maps with their provenance. ``subject``, ``settings`` and ``environment`` are those of a report."""
 
@@ -42,7 +38,7 @@ class ExplanationRecord:
         return printable(names[index]) if 0 <= index < len(names) else f"class {index}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of ``explain.json``."""
+        """The content of ``explain.json``, see ``explanation.schema.json``."""
         return jsonable(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -54,15 +50,17 @@ class ExplanationRecord:
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """``explain.npz``: ``NUMBER|METHOD|LAYER|CONDITION`` -> map (h, w); images as ``NUMBER|CONDITION``.
+        """``explain.npz``: ``NUMBER|METHOD|LAYER|CONDITION`` -> map (h, w); images as ``NUMBER|CONDITION``, (C, H, W);
+        ``NUMBER|probabilities|CONDITION`` (K,).
 
         Numbers count images from 1; LAYER is ``input`` for methods that explain no layer.
         """
         arrays: dict[str, np.ndarray] = {}
         for number, image in enumerate(self.images, 1):
             arrays.update({f"{number}|{condition}": pixels for condition, pixels in image.images.items()})
+            arrays.update({f"{number}|probabilities|{c}": values for c, values in image.probabilities.items()})
             for one in image.maps:
-                name = f"{number}|{one.method}|{one.layer or 'input'}"
+                name = map_name(number, one.method, one.layer)
                 arrays.update({f"{name}|{condition}": values for condition, values in one.values.items()})
         return arrays
 
@@ -74,6 +72,10 @@ class ExplanationRecord:
         return f"explain/{place + 1:03}-{number + 1:02}-{safe}.png"
 
     def _image(self, place: int, image: ExplainedImage) -> dict[str, Any]:
+        if image.as_saved is not None:  # but for the names of its files, which are those of its place here
+            told = enumerate(image.as_saved["maps"])
+            maps = [{**one, "png": self.strip_file(place, number)} for number, one in told]
+            return {**image.as_saved, "maps": maps}
         return {
             "file": image.name,
             "label": image.label,
@@ -104,6 +106,11 @@ class ExplanationRecord:
                 for number, one in enumerate(image.maps)
             ],
         }
+
+
+def map_name(number: int, method: str, layer: str | None) -> str:
+    """What a map is called in ``explain.npz``, up to its condition."""
+    return f"{number}|{method}|{layer or 'input'}"
 
 
 def pictures(image: ExplainedImage, one: Map) -> list[np.ndarray]:

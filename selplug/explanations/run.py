@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,8 @@ class ExplainedImage:
 
     ``target`` is the class that the maps explain, the same for both conditions; ``attacked`` the one that the
     perturbation was told is the true one. ``l2`` and ``linf`` are the size of the perturbation in pixel units.
+    ``as_saved`` is for one that was read from its files: its entry in ``explain.json``, whose sums and cosines another
+    machine may round differently.
     """
 
     name: str
@@ -72,10 +75,12 @@ class ExplainedImage:
     probabilities: dict[str, np.ndarray] = field(repr=False)
     l2: float
     linf: float
-    maps: tuple[Map, ...]
+    maps: tuple[Map, ...] = field(repr=False)
+    as_saved: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def predicted(self, condition: str) -> int:
-        return int(self.probabilities[condition].argmax())
+        """The likeliest class; files of the first weeks tell the probabilities of the first five alone."""
+        return int(np.nanargmax(self.probabilities[condition]))
 
 
 def run_explain(

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 WIDTH = 110
 
 
-def check_one_of(name: str, known: Collection[str], what: str) -> None:
+def check_one_of(name: str, known: Collection[str], what: str, of: str = "report") -> None:
     if name not in known:
-        raise InputError(f"expected a {what} of this report ({listing(known, 20)}), got {name!r}")
+        raise InputError(f"expected a {what} of this {of} ({listing(known, 20) or 'it has none'}), got {name!r}")
 
 
 def notebook_figure(figure: plots.Figure, title: str | None = None) -> go.Figure:

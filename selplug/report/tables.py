@@ -25,14 +25,14 @@ EXPENDABLE = ("explained class", "kind", "part. ratio", "dead", "null level", "C
 MANY_LAYERS = 24
 
 
-def shortened(table: Table) -> Table:
-    """The first and the last rows of a long table, with a row between that says what is left out."""
+def shortened(table: Table, files: str) -> Table:
+    """The first and the last rows of a long table; ``files``, named in its title, hold all of them."""
     if len(table.rows) <= MANY_LAYERS + 1:
         return table
     half = MANY_LAYERS // 2
     gap = (f"… {len(table.rows) - MANY_LAYERS} more", *[""] * (len(table.columns) - 1))
     rows = (*table.rows[:half], gap, *table.rows[-half:])
-    return Table(f"{table.title} (all of them: report.html, report.json)", table.columns, table.numeric, rows)
+    return Table(f"{table.title} (all of them: {files})", table.columns, table.numeric, rows)
 
 
 def _fitted(table: Table, width: int) -> Table:

@@ -55,6 +55,9 @@ def similarity(
     output: Annotated[Path, typer.Option(help="Folder for similarity.html and its files.")] = Path(
         "selplug-similarity"
     ),
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Also write the JSON here; - for standard output.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no tables.")] = False,
     subject: SubjectName = DEFAULT,
     device: Device = None,
@@ -70,12 +73,10 @@ def similarity(
 
     from ..core.measures.alignment import MIN_SAMPLES
     from ..core.measures.similarity import BLOCK
+    from ..report.hand_out import hand_out
     from ..report.saving import check_writable
-    from ..report.tables import print_table
     from ..run.device import resolve_device
     from .api import similarity_of_subjects
-    from .page import summary_tables, title
-    from .record import PAGE
 
     check_writable(output)
     place = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -104,11 +105,4 @@ def similarity(
         settings={"seed": seed, "command": context.obj},
     )
     report.save(output)
-    if not quiet:
-        from rich.console import Console
-
-        console = Console()
-        console.print(title(report), markup=False, highlight=False, style="bold")
-        for table in summary_tables(report):
-            print_table(table, console)
-        console.print(f"page: {output / PAGE}", markup=False, highlight=False, soft_wrap=True)
+    hand_out(report, output, json_file, quiet)

@@ -134,7 +134,7 @@ def map_figure(report: SimilarityRecord, key: tuple[str, str, str]) -> Figure:
         titles=(f"layers of {rows}: {name(report, rows)}", f"layers of {columns}: {name(report, columns)}"),
         limits=(0, 1) if cka else (0, 2),
         bright_is_low=not cka,
-        blocks=report.result.blocks[rows].blocks if rows == columns else (),
+        blocks=report.result.blocks[rows].blocks if rows == columns and rows in report.result.blocks else (),
     )
 
 

@@ -13,10 +13,9 @@ from ..report.jsonable import jsonable
 from .run import SimilarityResult
 
 SCHEMA_VERSION = "1.0"
-PAGE = "similarity.html"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SimilarityRecord:
     """Two networks a and b compared. ``subjects`` holds, for each, the facts of a report's subject."""
 

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ..core.errors import ReportError
-from ..report.saving import save_files
-from .record import PAGE, SimilarityRecord
+from ..report.reading import SIMILARITY
+from ..report.result import Result, Shown
+from ..report.tables import shortened
+from ..report.writing import write_arrays, write_json, write_page
+from .record import SimilarityRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,9 +16,15 @@ if TYPE_CHECKING:
     from .page import SimilarityPlots
 
 
-@dataclass(frozen=True)
-class SimilarityReport(SimilarityRecord):
-    """Two networks compared; :func:`selplug.similarity` makes it, ``save`` writes it."""
+@dataclass(frozen=True, repr=False)
+class SimilarityReport(SimilarityRecord, Result):
+    """Two networks compared; :func:`selplug.similarity` makes it, :func:`selplug.read` reads it.
+
+    ``save`` writes ``similarity.html``, ``similarity.json`` and ``similarity.npz``.
+    """
+
+    PAGE = "similarity.html"
+    JSON = SIMILARITY.file
 
     def frame(self, measure: str = "cka", rows: str = "a", columns: str = "b") -> pd.DataFrame:
         """A map as a data frame: a row per layer of one network, a column per layer of the other, or of itself.
@@ -43,23 +48,23 @@ class SimilarityReport(SimilarityRecord):
 
         return SimilarityPlots(self)
 
-    def save(self, folder: str | Path) -> Path:
-        """Writes ``similarity.html``, ``similarity.json`` and ``similarity.npz``, all of them or none.
+    def _title(self) -> str:
+        from .page import title
 
-        Raises:
-            ReportError: the folder cannot be made or written, or the disk is full.
-        """
-        return save_files(self._write, folder)
+        return title(self)
 
-    def _write(self, staging: Path) -> None:
+    def _counts(self) -> str:
+        return f"{' and '.join(f'{len(layers)}' for layers in self.result.layers.values())} layers"
+
+    def _shown(self) -> Shown:
+        from .page import summary_tables
+
+        files = f"{self.PAGE}, {self.JSON}"
+        return Shown([shortened(table, files) for table in summary_tables(self)])
+
+    def _write(self, staging: Path, folder: Path) -> None:
         from .page import render
 
-        try:
-            text = json.dumps(self.to_dict(), indent=1, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ReportError(
-                f"similarity.json: expected numbers, strings, lists and mappings only ({error})"
-            ) from error
-        (staging / "similarity.json").write_bytes(text.encode("ascii") + b"\n")
-        np.savez_compressed(staging / "similarity.npz", **self.arrays())  # type: ignore[arg-type, unused-ignore]
-        (staging / PAGE).write_bytes(render(self).encode("utf-8"))
+        write_json(self.to_dict(), staging / self.JSON)
+        write_arrays(self.arrays(), staging / "similarity.npz")
+        write_page(render(self), staging / self.PAGE)

@@ -25,6 +25,15 @@ MEASURES = ("cka", "procrustes")
 
 
 @dataclass(frozen=True)
+class ComparedLayer:
+    """A layer by its name, with the class of its module and its number of units."""
+
+    name: str
+    kind: str
+    units: int
+
+
+@dataclass(frozen=True)
 class SimilarityResult:
     """Maps layer x layer of two networks a and b.
 
@@ -32,10 +41,14 @@ class SimilarityResult:
     within a network, by "a" and "b". ``samples`` is their number.
     """
 
-    layers: Mapping[str, tuple[Layer, ...]]
+    layers: Mapping[str, tuple[ComparedLayer, ...]]
     maps: Mapping[tuple[str, str, str], np.ndarray]
     blocks: Mapping[str, BlockStructure]
     samples: int
+
+    def __repr__(self) -> str:
+        sizes = " x ".join(f"{len(layers)} ({key})" for key, layers in self.layers.items())
+        return f"SimilarityResult({sizes} layers, {len(self.maps)} maps, {self.samples} samples)"
 
 
 def run_similarity(
@@ -116,7 +129,11 @@ def run_similarity(
             maps, blocks = _parted(cka.compute().cpu(), len(found["a"]))
         if "procrustes" in measures:
             maps["procrustes", "a", "b"] = procrustes.compute().cpu().numpy()
-    return SimilarityResult(found, maps, blocks, samples)
+    compared = {
+        key: tuple(ComparedLayer(layer.name, layer.kind, layer.units) for layer in layers)
+        for key, layers in found.items()
+    }
+    return SimilarityResult(compared, maps, blocks, samples)
 
 
 def _parted(whole: Tensor, split: int) -> tuple[dict[tuple[str, str, str], np.ndarray], dict[str, BlockStructure]]:

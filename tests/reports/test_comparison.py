@@ -13,7 +13,8 @@ import pytest
 from sample_comparison import family, trained_report, with_settings, with_subject
 
 import selplug
-from selplug.comparisons.figures import MAX_MAPS, depth_plots, linking_plots, map_plots, sweep_plots
+from selplug.comparisons.figures import depth_plots, linking_plots, sweep_plots
+from selplug.comparisons.map_figures import MAX_MAPS, map_plots
 from selplug.core.errors import InputError, ReportError
 
 RESAMPLES = 200

@@ -204,8 +204,6 @@ def change(data: Any, path: list[Any], value: Any) -> None:
     [
         (["schema_version"], "2.0", r"expected schema_version 1\.x, got '2\.0'; install a selplug"),
         (["schema_version"], 1.0, "expected an object with a text schema_version"),
-        (["maps"], [], "a result of selplug similarity; give the report.json of an audit"),
-        (["images"], [], "a result of selplug explain"),
         (["subject"], [], r"subject: expected an object, got \[\]"),
         (["subject", "data"], "cifar", r"subject\.data: expected an object, got 'cifar'"),
         (["subject", "data", "samples_per_class"], 5, r"subject\.data\.samples_per_class: expected a list, got 5"),
@@ -270,7 +268,7 @@ def test_json_of_something_else(tmp_path, text):
 
 def test_no_such_file(tmp_path):
     for path in (tmp_path, tmp_path / "report.json", tmp_path / "none"):
-        with pytest.raises(InputError, match=r"expected a report\.json or the folder of one, got .*No such file"):
+        with pytest.raises(InputError, match=r"expected a report\.json, .* or the folder of one, got .*No such file"):
             selplug.read(path)
 
 

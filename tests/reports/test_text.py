@@ -9,8 +9,6 @@ import pytest
 from rich.console import Console
 from sample_report import sample_report
 
-from selplug.audits.page.text import print_summary
-
 
 def test_summary_holds_the_numbers_and_no_codes():
     text = sample_report().summary()
@@ -47,7 +45,7 @@ def test_names_are_neither_markup_nor_codes(name):
 
 def test_prints_to_a_console():
     console = Console(file=io.StringIO(), width=100, force_terminal=True)
-    print_summary(sample_report(), console)
+    sample_report().print_to(console)
     assert "fgsm:eps=8/255" in console.file.getvalue()
 
 

@@ -152,14 +152,17 @@ class LayerResult:
         sections = self.sections(condition, difference)
         return number(sections[section].get(key)) if section in sections else None
 
+    def __repr__(self) -> str:
+        return f"LayerResult({self.name!r}, {self.kind}, {self.units} units, {len(self.conditions)} conditions)"
+
 
 @dataclass(frozen=True)
 class Examples:
     """A few images to look at: ``images[condition]`` (k, C, H, W) uint8, ``predictions[condition]`` (k,)."""
 
     labels: tuple[int, ...] = ()
-    images: Mapping[str, np.ndarray] = field(default_factory=dict)
-    predictions: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    images: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    predictions: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -191,3 +194,7 @@ class AuditResult:
         """Blocks of layers that are alike on clean images, each the first and the last place of a layer in it."""
         structure = self.between_layers[measure].get("block_structure") if measure in self.between_layers else None
         return (structure or {}).get("blocks") or ()
+
+    def __repr__(self) -> str:
+        samples = sum(self.samples_per_class)
+        return f"AuditResult({len(self.conditions)} conditions, {len(self.layers)} layers, {samples} samples)"

@@ -1,65 +1,27 @@
-"""A report in a terminal, as plain text and in a notebook."""
+"""What a terminal and a notebook tell of a report."""
 
 from __future__ import annotations
 
-import html
-import io
-from typing import TYPE_CHECKING
-
+from ...report.result import Shown
 from ...report.style import interval, percent, printable
-from ...report.tables import WIDTH, html_table, print_table, shortened
+from ...report.tables import shortened
 from ..engine.results import WorstCase
 from ..record import AuditRecord
 from .notes import notes
 from .tables import conditions_table, layers_table, survivors_table
 
-if TYPE_CHECKING:
-    from rich.console import Console
 
-
-def summary(report: AuditRecord) -> str:
-    """The tables of the terminal as plain text of fixed width, without colour codes."""
-    from rich.console import Console
-
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, force_terminal=False, legacy_windows=False)
-    with console.capture() as capture:
-        print_summary(report, console)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines()) + "\n"
-
-
-def print_summary(report: AuditRecord, console: Console) -> None:
-    """Writes accuracy, worst case, layers and warnings to a console."""
-    from rich.text import Text
-
-    # Text, not str: rich would read [brackets] in a model's or layer's name as markup.
-    console.print(Text(title(report), style="bold"))
-    for table in (conditions_table(report), shortened(layers_table(report))):
-        console.print()
-        print_table(table, console)
-    console.print()
-    survivors = survivors_table(report)
-    if survivors:
-        print_table(survivors, console)
-        console.print()
-    console.print(Text(worst_case(report)))
+def shown(report: AuditRecord, files: str) -> Shown:
+    """Accuracy, worst case, layers and warnings; ``files`` hold what is too long to show."""
+    tables = [conditions_table(report), shortened(layers_table(report), files), survivors_table(report)]
+    lines = [worst_case(report)]
     checked = report.attack_checks
     if checked:
-        console.print(Text(f"Checks of the attacks: {sum(c['passed'] for c in checked)} of {len(checked)} passed."))
+        lines.append(f"Checks of the attacks: {sum(c['passed'] for c in checked)} of {len(checked)} passed.")
     if report.corruptions is not None:
-        lines = corruption_lines(report)
-        console.print(
-            Text(f"Mean corruption accuracy {percent(report.corruptions['mean_accuracy'])}: {'; '.join(lines)}.")
-        )
-    for note in notes(report):
-        console.print(Text(f"! {note}"))
-
-
-def notebook(report: AuditRecord) -> str:
-    """Small HTML tables, every text escaped."""
-    parts = [f"<p><strong>{html.escape(title(report))}</strong><br>{html.escape(worst_case(report))}</p>"]
-    parts += [html_table(table) for table in (conditions_table(report), shortened(layers_table(report)))]
-    found = "".join(f"<li>{html.escape(note)}</li>" for note in notes(report))
-    return "<div>" + "".join(parts) + (f"<ul>{found}</ul>" if found else "") + "</div>"
+        mean = percent(report.corruptions["mean_accuracy"])
+        lines.append(f"Mean corruption accuracy {mean}: {'; '.join(corruption_lines(report))}.")
+    return Shown([table for table in tables if table], lines, notes(report))
 
 
 def title(report: AuditRecord) -> str:
