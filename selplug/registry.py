@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import functools
 import importlib.metadata
 import re
 from collections.abc import Iterable
@@ -57,6 +58,7 @@ def plugins(group: str) -> dict[str, Plugin]:
         found = entrypoints.get_group_all(group)
     except configparser.Error as error:
         raise PluginError(f"an installed package has an entry_points.txt that cannot be read: {error}") from error
+    missing_once = functools.cache(_missing)  # many entries of one distribution and extra: its metadata is read once
     result: dict[str, Plugin] = {}
     for entry in found:
         distribution = entry.distro.name if entry.distro else "unknown"
@@ -73,10 +75,17 @@ def plugins(group: str) -> dict[str, Plugin]:
             distribution=distribution,
             version=(entry.distro.version if entry.distro else None) or "",
             extra=extra,
-            missing=_missing(distribution, extra),
+            missing=missing_once(distribution, extra),
             entry_point=entry,
         )
     return dict(sorted(result.items()))
+
+
+def check_installed(group: str, name: str) -> None:
+    """Raises PluginError where the extra of a plugin is not installed; its module may load without."""
+    plugin = plugins(group).get(name)
+    if plugin is not None and plugin.missing:
+        raise PluginError(f"{name} needs {', '.join(plugin.missing)}, which is not installed: {plugin.install_hint}")
 
 
 def load(group: str, name: str) -> Any:
@@ -93,10 +102,7 @@ def load(group: str, name: str) -> Any:
     try:
         return plugin.entry_point.load()
     except Exception as error:  # a plugin may fail in any way at import; the message must still name it
-        if plugin.missing:
-            raise PluginError(
-                f"{name} needs {', '.join(plugin.missing)}, which is not installed: {plugin.install_hint}"
-            ) from error
+        check_installed(group, name)
         raise PluginError(f"{name} of {plugin.distribution} ({plugin.target}) cannot be loaded: {error!r}") from error
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .errors import InputError, PerturbationError
 from .model.state import frozen, seeded
+from .model.unit_range import UnitRangeModel as UnitRangeModel  # noqa: PLC0414
 from .types import Perturb, Samples
 
 #: How far outside [0, 1] a pixel may lie from rounding alone; such pixels are clamped.

@@ -135,14 +135,7 @@ class Perturbation:
         threat = getattr(self.factory, "threat", None)
         return threat(self.options) if threat else {}
 
-
-def describe(perturbation: Perturbation, num_classes: int, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """A perturbation as the settings of a report tell it; ``facts``: by name, what perturbations say of a run."""
-    describe: Callable[..., Mapping[str, Any]] | None = getattr(perturbation.factory, "describe", None)
-    options = describe(perturbation.options, num_classes) if describe else perturbation.options
-    return {
-        "name": perturbation.name,
-        "kind": perturbation.kind,
-        "options": {**options, **facts.get(perturbation.name, {})},
-        **({"threat": dict(perturbation.threat)} if perturbation.threat else {}),
-    }
+    def described(self, num_classes: int) -> Mapping[str, Any]:
+        """The options as the factory's ``describe(options, num_classes)`` tells them; as they are without one."""
+        describe: Callable[..., Mapping[str, Any]] | None = getattr(self.factory, "describe", None)
+        return describe(self.options, num_classes) if describe else self.options

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from .. import specs
+from ..core.clean import CLEAN
 from ..core.errors import InputError
-from ..core.types import Attribution, Perturb, Perturbation, Subject, describe
+from ..core.types import Attribution, Perturb, Perturbation, Subject
 from ..run.device import place_of, resolve_device
 from ..run.environment import Environment
 from ..run.progress import progress_bar
 from .defaults import MAX_IMAGES, PERTURBATION
 from .explanation import Explanation
 from .images import Images, find_images, given_images, read_pictures, read_rgb
-from .run import CLEAN, PREDICTED, TRUE, Picture, run_explain
+from .run import PREDICTED, TRUE, Picture, run_explain
 
 __all__ = ["explain", "explain_subject", "find_images"]
 
@@ -181,7 +182,7 @@ def explain_subject(
             "layers": list(layers) if layers else None,
             "target": target,
             "perturbation": attack.name,
-            "perturbation_options": describe(attack, classes, {})["options"],
+            "perturbation_options": dict(attack.described(classes)),
             "device": place.type,
             **(settings or {}),
         },

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ..core.clean import CLEAN
 from ..core.errors import InputError
 from ..report.reading import EXPLANATION, check_kind, load_arrays
 from ..report.typed_json import record
 from .explanation import Explanation
 from .record import SCHEMA_VERSION, map_name
-from .run import ADVERSARIAL, CLEAN, ExplainedImage, Map
+from .run import ADVERSARIAL, ExplainedImage, Map
 
 _CONDITIONS = (CLEAN, ADVERSARIAL)
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ..core.clean import CLEAN
 from ..report.jsonable import jsonable
 from ..report.png import difference, rounded
 from ..report.style import printable
 from . import overlays
-from .run import ADVERSARIAL, CLEAN, ExplainedImage, Map
+from .run import ADVERSARIAL, ExplainedImage, Map
 
 SCHEMA_VERSION = "1.0"
 #: Classes of each prediction that are kept.

@@ -84,8 +84,8 @@ class LayerMetrics:
 
     def want_gradients(self, sums: ConditionSums) -> bool:
         """Whether there is a metric of gradients among those of a condition."""
-        first = sums.measures.get(self._layers[0].name, {})
-        return any(getattr(metric, "on_gradients", False) for metric in first.values())
+        metrics = (metric for table in sums.measures.values() for metric in table.values())
+        return any(getattr(metric, "on_gradients", False) for metric in metrics)
 
     def _with(self, attribute: str) -> dict[str, MeasureFactory]:
         return {name: factory for name, factory in self._measures.items() if getattr(factory, attribute, False)}
