@@ -95,7 +95,7 @@ def claim_rows(comparison: ComparisonRecord) -> list[dict[str, str]]:
             "id": judged.claim.id,
             "text": judged.claim.text,
             "source": judged.claim.source,
-            "link": f"https://arxiv.org/abs/{judged.claim.source.partition(' ')[2].partition(',')[0]}",
+            "link": f"https://arxiv.org/abs/{_paper(judged.claim.source)}",
             "statistic": judged.claim.statistic,
             "value": short_number(judged.estimate.value, spec=".3f"),
             "interval": show_interval(judged.estimate),
@@ -110,6 +110,11 @@ def claim_rows(comparison: ComparisonRecord) -> list[dict[str, str]]:
         }
         for judged in comparison.claims
     ]
+
+
+def _paper(source: str) -> str:
+    """The number in "arXiv 2010.07693, abstract"; empty where there is none, as a file may say anything."""
+    return next(iter(source.split()[1:]), "").rstrip(",")
 
 
 def network_rows(comparison: ComparisonRecord, folder: Path) -> dict[str, Any]:

@@ -127,6 +127,9 @@ class LayerResult:
     rectified: bool = False
     arrays: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"LayerResult({self.name!r}, {self.kind}, {self.units} units, {len(self.conditions)} conditions)"
+
     def sections(self, condition: str | Condition, difference: bool = False) -> Sections:
         """All that was measured under a condition, or of its difference from clean; empty if nothing was."""
         name = condition.name if isinstance(condition, Condition) else condition
@@ -151,9 +154,6 @@ class LayerResult:
         """
         sections = self.sections(condition, difference)
         return number(sections[section].get(key)) if section in sections else None
-
-    def __repr__(self) -> str:
-        return f"LayerResult({self.name!r}, {self.kind}, {self.units} units, {len(self.conditions)} conditions)"
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,10 @@ class AuditResult:
     between_layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     samples_digest: str | None = None
 
+    def __repr__(self) -> str:
+        samples = sum(self.samples_per_class)
+        return f"AuditResult({len(self.conditions)} conditions, {len(self.layers)} layers, {samples} samples)"
+
     @property
     def clean(self) -> Condition:
         """The condition of clean images, see :func:`clean_of`."""
@@ -194,7 +198,3 @@ class AuditResult:
         """Blocks of layers that are alike on clean images, each the first and the last place of a layer in it."""
         structure = self.between_layers[measure].get("block_structure") if measure in self.between_layers else None
         return (structure or {}).get("blocks") or ()
-
-    def __repr__(self) -> str:
-        samples = sum(self.samples_per_class)
-        return f"AuditResult({len(self.conditions)} conditions, {len(self.layers)} layers, {samples} samples)"

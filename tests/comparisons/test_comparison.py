@@ -109,6 +109,7 @@ def test_the_page_shows_claims_plots_and_notes(saved):
     for part in ("Claims of the papers", 'id="plot-link-corruptions"', 'id="plot-depth-gain"', 'id="plot-sweep-fgsm"'):
         assert part in page
     assert page.count('id="plot-map-') == 4
+    assert set(re.findall(r'href="https://arxiv.org/abs/([^"]*)"', page)) == {"2010.07693", "2206.09868", "2007.02047"}
     assert "https://" not in re.sub(r'href="https://arxiv.org[^"]*"', "", page.partition("<script")[0])
 
 
