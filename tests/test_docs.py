@@ -6,6 +6,7 @@ import argparse
 import inspect
 import itertools
 import json
+import pydoc
 import re
 import shlex
 from importlib.resources import files
@@ -280,6 +281,14 @@ def test_attacks_named_in_the_methods_exist():
     named = {word for cell in cells(text, 0) for word in words(cell)}
     assert named <= set(registry.plugins("selplug.perturbations"))
     assert len(named) > 10
+
+
+def test_every_function_of_the_journeys_exists():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    names = re.findall(r"`(selplug(?:_timm)?(?:\.\w+)+)`", text)
+    assert len(names) > 40
+    for name in {each for each in names if each not in registry.GROUPS and not each.endswith(".py")}:
+        assert pydoc.locate(name) is not None, name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
