@@ -13,6 +13,9 @@ from .. import registry, specs
 from ..core.errors import InputError
 from ..core.measures.unit_gradients import DIRECTIONS
 from ..core.model.compiled import resolve_backend
+from ..core.plugins.measure import Measure, measure
+from ..core.plugins.measure import measures as checked_measures
+from ..core.plugins.perturbation import BuiltPerturbation
 from ..core.types import MeasureFactory, Perturb, Perturbation, Subject, describe
 from ..run.device import place_of, resolve_device
 from ..run.environment import Environment
@@ -125,7 +128,7 @@ def audit_subject(
     chosen = [each for perturbation in perturbations for each in _perturbations(perturbation)]
     last = worst_case_attacks(worst_case, chosen)
     factories = _measures(measures)
-    on_gradients = any(getattr(factory, "on_gradients", False) for factory in factories.values())
+    on_gradients = any(each.on_gradients for each in factories.values())
     given = {"gradient_probes": gradient_probes, "gradient_conditions": gradient_conditions}
     for option, value in given.items():
         if value is not None and not on_gradients:
@@ -200,13 +203,15 @@ def _perturbations(perturbation: str | Perturbation | Perturb) -> list[Perturbat
     if callable(perturbation):
         perturb = perturbation
         name = getattr(perturb, "__name__", type(perturb).__name__)
-        return [Perturbation(name, lambda model: perturb, kind=getattr(perturb, "kind", "attack"))]
+        kind = BuiltPerturbation(perturb, f"perturbation {name}", name).kind
+        return [Perturbation(name, lambda model: perturb, kind=kind)]
     raise InputError(f"expected a spec, a Perturbation or a callable, got {type(perturbation).__name__}")
 
 
-def _measures(measures: Sequence[str] | Mapping[str, MeasureFactory]) -> dict[str, MeasureFactory]:
+def _measures(measures: Sequence[str] | Mapping[str, MeasureFactory]) -> dict[str, Measure]:
     if isinstance(measures, Mapping):
-        return dict(measures)
+        return checked_measures(measures)
     if isinstance(measures, str):
         raise InputError(f"expected a list of measures, got the text {measures!r}")
-    return {name: registry.load("selplug.measures", name) for name in measures}
+    found = {name: registry.find("selplug.measures", name) for name in measures}
+    return {name: measure(plugin.load(), plugin.title) for name, plugin in found.items()}

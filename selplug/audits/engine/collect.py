@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from torchmetrics import Metric
 
 from ...core.model.layers import Layer
+from ...core.plugins.blame import blamed
+from ...core.plugins.measure import Measure
 from .condition_sums import ConditionSums
 from .plain_values import sort_values
 from .results import AuditResult, Condition, LayerResult, Sections
@@ -16,8 +20,8 @@ from .results import AuditResult, Condition, LayerResult, Sections
 class Collector:
     """Collects what the conditions of an audit found, in the order in which they are added."""
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        self._layers = layers
+    def __init__(self, layers: Sequence[Layer], measures: Mapping[str, Measure]) -> None:
+        self._layers, self._measures = layers, measures
         self.conditions: list[Condition] = []
         self._values: dict[str, dict[str, Sections]] = {}
         self._differences: dict[str, dict[str, Sections]] = {}
@@ -34,9 +38,15 @@ class Collector:
             ("difference:", sums.differences, self._differences),
         ):
             for layer, table in tables.items():
-                sections, arrays = sort_values({measure: metric.compute() for measure, metric in table.items()})
+                sections, arrays = sort_values(
+                    {measure: self._computed(measure, metric, name) for measure, metric in table.items()}
+                )
                 values.setdefault(layer, {})[name] = sections
                 self._arrays[layer].update({(prefix + name, key): array for key, array in arrays.items()})
+
+    def _computed(self, measure: str, metric: Metric, condition: str) -> Any:
+        with blamed(self._measures[measure].plugin, condition):
+            return metric.compute()
 
     def layers(self, clean: str) -> tuple[LayerResult, ...]:
         """The results of all layers; ``clean`` is the name of the condition whose dead units count."""
