@@ -150,10 +150,20 @@ class AttributionMembers(Protocol):
         """Called once before all else, with (images in [0, 1], labels (N,)); the loader can be read again."""
 
 
-class SubjectLoader(Protocol):
-    """Group ``selplug.subjects``: the text of the model and a mapping of options -> a Subject."""
+class SubjectPlugin(Protocol):
+    """Group ``selplug.subjects``: model and data from a text and options. Optional: :class:`SubjectMembers`."""
 
     def __call__(self, model: str, options: Mapping[str, Any], /) -> Subject: ...
+
+
+class SubjectMembers(Protocol):
+    """What a :class:`SubjectPlugin` may have besides."""
+
+    aside: Sequence[str]
+    """Options that change no number."""
+
+    def add_arguments(self, group: argparse._ArgumentGroup) -> None:
+        """Adds the flags that its options are the values of."""
 
 
 class ReportWriter(Protocol):

@@ -23,7 +23,8 @@ from .contracts import (
     PerturbationMembers,
     PerturbMembers,
     ReportWriter,
-    SubjectLoader,
+    SubjectMembers,
+    SubjectPlugin,
 )
 from .plugins.blame import blamed
 from .plugins.others import needs_fit
@@ -49,7 +50,8 @@ __all__ = [
     "ReportWriter",
     "Samples",
     "Subject",
-    "SubjectLoader",
+    "SubjectMembers",
+    "SubjectPlugin",
     "describe",
 ]
 

@@ -13,10 +13,10 @@ from .blame import blamed
 from .measure import measure
 from .perturbation import factory_members
 from .reading import Attributes, check_call, check_spelling
+from .subject import loaded_subject
 
 #: What a plugin that is a function alone is called with.
 _CALLED_WITH = {
-    "selplug.subjects": ("model", "options"),
     "selplug.reports": ("report", "folder"),
     "selplug.launchers": ("script", "arguments"),
     "selplug.demos": ("output", "seed"),
@@ -26,7 +26,7 @@ _CALLED_WITH = {
 def checked(group: str, found: Any, plugin: str) -> Any:
     """What an entry point holds, once it has been seen to keep the contract of its group.
 
-    Functions alone (subjects, report writers, launchers, demos) come back wrapped, so that their errors name them;
+    What is only called (subjects, report writers, launchers, demos) comes back wrapped, so that its errors name it;
     errors of the operating system stay as they are, since they name a file.
 
     Raises:
@@ -40,6 +40,8 @@ def checked(group: str, found: Any, plugin: str) -> Any:
         check_attribution(found, plugin)
     elif group == "selplug.training":
         check_hook_factory(found, plugin)
+    elif group == "selplug.subjects":
+        return loaded_subject(found, plugin)
     elif group in _CALLED_WITH:
         check_call(found, plugin, *_CALLED_WITH[group])
         return _blaming(found, plugin)

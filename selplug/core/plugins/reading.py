@@ -35,6 +35,15 @@ class Attributes:
             return value
         raise self._wrong(name, f"one of {', '.join(choices)}" if choices else "a word", value)
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Several words; none where there are none."""
+        value = self.value(name)
+        if value is None:
+            return ()
+        if isinstance(value, (list, tuple)) and all(isinstance(each, str) for each in value):
+            return tuple(value)
+        raise self._wrong(name, "a list of words", value)
+
     def flag(self, name: str) -> bool:
         value = self.value(name)
         if value is None or isinstance(value, bool):
