@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +75,21 @@ def test_members_of_the_protocols_are_the_fields_that_are_read():
         "Subject",
         "Perturbation",
     }
+
+
+def test_the_documentation_names_all_members():
+    text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    told = {}
+    for row in text.partition("## Contracts")[2].partition("When a plugin is loaded")[0].splitlines():
+        if row.startswith("| `selplug."):
+            group, _, members = (cell.strip() for cell in row.strip("|").split("|"))
+            told[group.strip("`")] = set(re.findall(r"`(\w+)`", members))
+    both = {*contracts.names(contracts.PerturbationMembers), *contracts.names(contracts.PerturbMembers)}
+    assert set(told) == set(registry.GROUPS)
+    assert told["selplug.perturbations"] == both
+    assert told["selplug.measures"] == set(contracts.names(contracts.MeasureMembers))
+    assert told["selplug.attributions"] == set(contracts.names(contracts.AttributionMembers))
+    assert told["selplug.subjects"] == set(contracts.names(contracts.SubjectMembers))
 
 
 def test_a_plain_function_needs_nothing_and_may_have_everything():
