@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-oldest-timm lint format bench reference-corruptions constraints clean
+.PHONY: demo test test-all test-oldest-timm lint format bench reference-corruptions constraints clean
 .DEFAULT_GOAL := demo
 
 # The constraints fix every version, so that two fresh machines get the same set.
@@ -18,14 +18,20 @@ demo: $(READY)
 	$(BIN)/selplug demo
 
 # Two single-threaded workers beat one with two threads: the tests are many and small.
-test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# `make test` runs with the timm of the constraints, the newest; this with the oldest that pyproject.toml allows.
+# What a change is likely to break; CONTRIBUTING.md tells which tests are slow.
+test: $(READY)
+	$(PYTEST) -m "not slow"
+
+test-all: $(READY)
+	$(PYTEST)
+
+# `make test-all` runs with the timm of the constraints, the newest; this with the oldest that pyproject.toml allows.
 OLDEST_TIMM := 1.0.27
 test-oldest-timm: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/timm-$(OLDEST_TIMM) timm==$(OLDEST_TIMM)
-	OMP_NUM_THREADS=1 PYTHONPATH=build/timm-$(OLDEST_TIMM) $(BIN)/python -m pytest -n 2 --dist worksteal tests/timm_plugin
+	PYTHONPATH=build/timm-$(OLDEST_TIMM) $(PYTEST) tests/timm_plugin
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import configparser
 import difflib
+import functools
 import importlib.metadata
 import re
 from collections.abc import Iterable
@@ -52,6 +53,10 @@ class Plugin:
         """What errors call it, "perturbation occlusion of selplug-example"."""
         return f"{singular(self.group)} {self.name} of {self.distribution}"
 
+    def lacking(self) -> PluginError:
+        """The error that says what is not installed."""
+        return PluginError(f"{self.name} needs {', '.join(self.missing)}, which is not installed: {self.install_hint}")
+
     def load(self) -> Any:
         """The object behind the name, its contract checked.
 
@@ -63,9 +68,7 @@ class Plugin:
             found = self.entry_point.load()
         except Exception as error:  # a plugin may fail in any way at import; the message must still name it
             if self.missing:
-                raise PluginError(
-                    f"{self.name} needs {', '.join(self.missing)}, which is not installed: {self.install_hint}"
-                ) from error
+                raise self.lacking() from error
             raise PluginFailedError(
                 f"{self.name} of {self.distribution} ({self.target}) cannot be loaded: {error!r}"
             ) from error
@@ -84,6 +87,7 @@ def plugins(group: str) -> dict[str, Plugin]:
         found = entrypoints.get_group_all(group)
     except configparser.Error as error:
         raise PluginError(f"an installed package has an entry_points.txt that cannot be read: {error}") from error
+    missing_once = functools.cache(_missing)  # many entries of one distribution and extra: its metadata is read once
     result: dict[str, Plugin] = {}
     for entry in found:
         distribution = entry.distro.name if entry.distro else "unknown"
@@ -100,10 +104,17 @@ def plugins(group: str) -> dict[str, Plugin]:
             distribution=distribution,
             version=(entry.distro.version if entry.distro else None) or "",
             extra=extra,
-            missing=_missing(distribution, extra),
+            missing=missing_once(distribution, extra),
             entry_point=entry,
         )
     return dict(sorted(result.items()))
+
+
+def check_installed(group: str, name: str) -> None:
+    """Raises PluginError where the extra of a plugin is not installed; its module may load without."""
+    plugin = plugins(group).get(name)
+    if plugin is not None and plugin.missing:
+        raise plugin.lacking()
 
 
 def find(group: str, name: str) -> Plugin:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from sample_report import told
 
 from selplug.audits.engine.results import AuditResult, Condition, LayerResult, WorstCase
 from selplug.audits.report import Report
@@ -29,6 +30,7 @@ PERTURBATIONS: tuple[dict[str, Any], ...] = (
     ),
     *({"name": f"gaussian-noise:std={s}", "kind": "noise", "options": {"std": s}} for s in STDS),
 )
+FACTS = {"clean": {"kind": "clean"}} | {entry["name"]: told(entry) for entry in PERTURBATIONS}
 KINDS = {"clean": "clean"} | {entry["name"]: entry["kind"] for entry in PERTURBATIONS}
 FLAGS: dict[str, Any] = {"model": "resnet20_cifar", "epochs": 3, "lr": 0.1, "data_dir": "tmp/cifar"}
 
@@ -63,7 +65,9 @@ def trained_report(
     def of(table: Mapping[str, float] | None, name: str, default: float) -> float:
         return (table or {}).get(name, (table or {}).get(KINDS[name], default))
 
-    conditions = tuple(Condition(name, name, of(accuracy, name, 0.5), (0.1, 0.9), 500, 0.1, 0.01) for name in KINDS)
+    conditions = tuple(
+        Condition(name, name, of(accuracy, name, 0.5), (0.1, 0.9), 500, 0.1, 0.01, **FACTS[name]) for name in KINDS
+    )
     results = tuple(
         LayerResult(
             f"act{index}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,40 @@ from selplug.audits.engine.results import AuditResult, Condition, Examples, Laye
 from selplug.audits.report import Report
 
 NAMES = ("clean", "fgsm:eps=8/255", "gaussian-noise:std=0.1")
+ENTRIES: tuple[dict[str, Any], ...] = (
+    {"name": "fgsm:eps=8/255", "kind": "attack", "options": {"eps": 8 / 255}},
+    {"name": "gaussian-noise:std=0.1", "kind": "noise", "options": {"std": 0.1}},
+)
+
+
+def told(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a condition tells of itself, out of an entry of the settings."""
+    return {key: value for key, value in entry.items() if key != "name"}
+
+
+def with_perturbations(report: Report, entries: Iterable[Mapping[str, Any]]) -> Report:
+    """Other perturbations behind the conditions of the same names, in the settings too."""
+    entries = [dict(entry) for entry in entries]
+    by_name = {entry["name"]: told(entry) for entry in entries}
+    conditions = tuple(replace(c, **by_name.get(c.name, {})) for c in report.result.conditions)
+    settings = {**report.settings, "perturbations": entries}
+    return replace(report, settings=settings, result=replace(report.result, conditions=conditions))
 
 
 def sample_report(layers: int = 5, units: int = 32, classes: int = 10, names: tuple[str, ...] = NAMES) -> Report:
     rng = np.random.default_rng(0)
+    facts = {"clean": {"kind": "clean"}} | {entry["name"]: told(entry) for entry in ENTRIES}
     conditions = tuple(
-        Condition(name, name, 0.8 - 0.1 * i, (0.75 - 0.1 * i, 0.85 - 0.1 * i), 500, 0.9 * i, 0.031 * i)
+        Condition(
+            name,
+            name,
+            0.8 - 0.1 * i,
+            (0.75 - 0.1 * i, 0.85 - 0.1 * i),
+            500,
+            0.9 * i,
+            0.031 * i,
+            **facts.get(name, {"kind": "attack"}),
+        )
         for i, name in enumerate(names)
     )
 
@@ -94,10 +124,7 @@ def sample_report(layers: int = 5, units: int = 32, classes: int = 10, names: tu
         settings={
             "seed": 0,
             "batch_size": 128,
-            "perturbations": [
-                {"name": "fgsm:eps=8/255", "kind": "attack", "options": {"eps": 8 / 255}},
-                {"name": "gaussian-noise:std=0.1", "kind": "noise", "options": {"std": 0.1}},
-            ],
+            "perturbations": [dict(entry) for entry in ENTRIES],
             "measures": ["selectivity", "dimensionality"],
             "layers": None,
             "rectified_layers": ["layer1.act"],
@@ -150,9 +177,12 @@ def large_report(layers: int = 200, units: int = 512, examples: int = 8, size: i
     ]
     names = ("clean", *(str(entry["name"]) for entry in settings))
     levels = [0.92, *rng.uniform(0.05, 0.9, len(settings))]
+    facts = [{"kind": "clean"}, *map(told, settings)]
     conditions = tuple(
-        Condition(name, name, level, (max(0, level - 0.03), min(1, level + 0.03)), 1000, rng.random(), rng.random())
-        for name, level in zip(names, levels, strict=True)
+        Condition(
+            name, name, level, (max(0, level - 0.03), min(1, level + 0.03)), 1000, rng.random(), rng.random(), **fact
+        )
+        for name, level, fact in zip(names, levels, facts, strict=True)
     )
 
     def spread(mean: float) -> float:

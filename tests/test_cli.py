@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -17,9 +18,9 @@ import pytest
 import torch
 
 import selplug
-from selplug import registry
 from selplug.cli import main
-from selplug.cli.arguments import one_value_each
+from selplug.cli.arguments import with_values
+from selplug.run.subject_flags import declared
 
 timm = pytest.importorskip("timm")
 Image = pytest.importorskip("PIL.Image")
@@ -43,7 +44,7 @@ def images(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    registry.load("selplug.subjects", "timm")  # registers the model
+    pytest.importorskip("selplug_timm.models.cifar")  # registers the model
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "resnet20.pth"
     torch.save(timm.create_model("resnet20_cifar").state_dict(), path)
@@ -126,16 +127,15 @@ def test_the_same_command_twice_gives_the_same_files_but_for_times(audit, tmp_pa
 
 
 def test_timm_spellings_with_any_number_of_values():
-    arguments = ["audit", "m", "--mean", "0.5", ".4", "-1", "--model-kwargs", "a=1", "b=x", "--std", "0.2", "-b", "4"]
-    assert one_value_each(arguments) == [
-        *("audit", "m", "--mean", "0.5", "--mean", ".4", "--mean", "-1"),
-        *("--model-kwargs", "a=1", "--model-kwargs", "b=x", "--std", "0.2", "-b", "4"),
-    ]
-    assert one_value_each(["--mean", "0.5", "resnet18"]) == ["--mean", "0.5", "resnet18"]
+    arguments = ["m", "--mean", "0.5", ".4", "-1", "--model-kwargs", "a=1", "b=x", "--std", "0.2", "-b", "4"]
+    given, rest = declared("timm").taken(arguments)
+    assert given == {"mean": [0.5, 0.4, -1.0], "model_kwargs": {"a": 1, "b": "x"}, "std": [0.2]}
+    assert rest == ["m", "-b", "4"]
+    assert declared("timm").taken(["--mean", "0.5", "resnet18"]) == ({"mean": [0.5]}, ["resnet18"])
     for given in (["--torchcompile"], ["--torchcompile", "-b", "4"], ["--torchcompile", "--amp"]):
-        assert one_value_each(given) == ["--torchcompile", "inductor", *given[1:]]
-    assert one_value_each(["--torchcompile", "eager", "--amp"]) == ["--torchcompile", "eager", "--amp"]
-    assert one_value_each(["--torchcompile=eager"]) == ["--torchcompile=eager"]
+        assert with_values(given) == ["--torchcompile", "inductor", *given[1:]]
+    assert with_values(["--torchcompile", "eager", "--amp"]) == ["--torchcompile", "eager", "--amp"]
+    assert with_values(["--torchcompile=eager"]) == ["--torchcompile=eager"]
 
 
 def test_normalization_options_reach_the_model(audit, tmp_path):
@@ -238,11 +238,12 @@ def test_a_checkpoint_that_cannot_serve_is_refused(audit, kind, weights, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_that_cannot_be_written_is_told_before_the_run(audit, tmp_path, capsys):
+def test_an_output_that_cannot_be_written_is_told_before_the_run(audit, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("x")
-    start = time.perf_counter()
+    called = []
+    monkeypatch.setattr(torch.nn.Module, "__call__", lambda module, *inputs, **options: called.append(module))
     assert audit("--quiet", output=tmp_path / "file") == 2
-    assert time.perf_counter() - start < 5
+    assert called == []
     assert "file" in capsys.readouterr().err
 
 
@@ -260,6 +261,7 @@ def test_a_full_disk_leaves_the_old_report_whole(audit, tmp_path, capsys, monkey
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_no_half_report(images, weights, tmp_path):
     arguments = [
         "--verbose",
@@ -280,11 +282,11 @@ def test_ctrl_c_ends_with_130_and_no_half_report(images, weights, tmp_path):
     with log.open("w") as stream:
         process = subprocess.Popen(command, stderr=stream, cwd=tmp_path)  # noqa: S603
     try:
-        deadline = time.time() + 60
-        while "layers" not in log.read_text() and process.poll() is None and time.time() < deadline:
-            time.sleep(0.2)
+        limit = time.monotonic() + 600  # against hanging alone
+        while "layers" not in log.read_text() and process.poll() is None and time.monotonic() < limit:
+            time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=600) == 130
     finally:
         process.kill()
     assert not (tmp_path / "out").exists()
@@ -302,14 +304,14 @@ def test_plugins_lists_everything_and_what_is_missing(capsys, monkeypatch):
     shown = capsys.readouterr().out
     for name in ("gaussian-noise", "fgsm", "selectivity", "dimensionality", "html", "timm"):
         assert name in shown
-    real = registry.importlib.metadata.version
+    real = importlib.metadata.version
 
     def without_torchattacks(name: str) -> str:
         if name == "torchattacks":
-            raise registry.importlib.metadata.PackageNotFoundError(name)
+            raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
-    monkeypatch.setattr(registry.importlib.metadata, "version", without_torchattacks)
+    monkeypatch.setattr(importlib.metadata, "version", without_torchattacks)
     assert run("plugins", "--json") == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["fgsm"]["missing"] == ["torchattacks"]

@@ -21,7 +21,9 @@ from selplug import registry, specs
 from selplug._version import __version__
 from selplug.audits.figures.notebook import Plots
 from selplug.audits.report import Report
+from selplug.cli.arguments import ON_SUBJECTS
 from selplug.cli.commands import app
+from selplug.run.subject_flags import declared
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -60,8 +62,12 @@ def words(text: str) -> set[str]:
     return set(re.findall(r"`([^`]+)`", text))
 
 
-def options_of(command: Any) -> set[str]:
-    return {"--help", "-h", *(o for p in command.params for o in (*p.opts, *p.secondary_opts) if o.startswith("-"))}
+def options_of(name: str) -> set[str]:
+    params = COMMANDS[name].params
+    found = {"--help", "-h", *(o for p in params for o in (*p.opts, *p.secondary_opts) if o.startswith("-"))}
+    if name in ON_SUBJECTS:
+        found |= {o for action in declared("timm", ON_SUBJECTS[name]).actions for o in action.option_strings}
+    return found
 
 
 @pytest.mark.parametrize(("page", "remark", "code"), blocks("python"))
@@ -114,7 +120,7 @@ def check_selplug(arguments: list[str], line: str) -> None:
         assert {argument for argument in rest if argument.startswith("--")} <= known | hook_flags().keys(), line
         return
     for option in (argument for argument in rest if re.match(r"--?[a-z]", argument)):
-        assert option in options_of(COMMANDS[command]), f"{command} has no {option}: {line}"
+        assert option in options_of(command), f"{command} has no {option}: {line}"
     for previous, argument in itertools.pairwise(rest):
         for spec in {"--perturb": [argument], "--worst-case": specs.split_specs(argument)}.get(previous, []):
             resolve(spec)
@@ -155,14 +161,14 @@ def resolve(spec: str) -> None:
 
 def test_specs_in_running_text_resolve():
     ours = registry.plugins("selplug.perturbations")
-    specs = {
+    found = {
         spec
         for page in PAGES
         for spec in re.findall(r"[\"`]([a-z0-9-]+:[a-z_0-9]+=[^\s\"`:]+)[\"`]", page.read_text(encoding="utf-8"))
         if spec.partition(":")[0] in ours and "NAME" not in spec
     }
-    assert len(specs) >= 2
-    for spec in (each for listed in specs for each in specs.split_specs(listed)):
+    assert len(found) >= 2
+    for spec in (each for listed in found for each in specs.split_specs(listed)):
         resolve(spec)
 
 
@@ -180,7 +186,7 @@ def test_specs_in_running_text_resolve():
 def test_the_tables_of_options_are_complete(heading, command):
     text = section("docs/cli.md", heading).partition("\n### ")[0]
     listed = {option for cell in cells(text, 0) for option in re.findall(r"(?<![\w-])--?[a-z][\w-]*", cell)}
-    known = options_of(COMMANDS[command]) - ({"--help", "-h"} if command == "demo" else set())
+    known = options_of(command) - ({"--help", "-h"} if command == "demo" else set())
     assert listed == known
 
 

@@ -14,9 +14,11 @@ import torch
 import typer
 
 from selplug import registry
-from selplug.cli.commands import app, main
+from selplug.cli import main
+from selplug.cli.arguments import ON_SUBJECTS
+from selplug.cli.commands import app
 from selplug.core.errors import InputError
-from selplug.run.subject_flags import SHARED
+from selplug.run.subject_flags import declared
 
 timm = pytest.importorskip("timm")
 captum = pytest.importorskip("captum.attr")
@@ -319,16 +321,11 @@ def test_a_class_name_that_several_have_needs_a_number():
 def test_every_shared_flag_is_that_of_audit():
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     audit, explain = ({p.name: p for p in commands[name].params} for name in ("audit", "explain"))
-    for name in SHARED:
+    for name in ("subject", "device", "batch_size", "channels_last", "seed"):
         for what in ("opts", "secondary_opts", "default", "help", "nargs", "multiple"):
             assert getattr(audit[name], what, None) == getattr(explain[name], what, None), (name, what)
-    # What audit hands to a subject, explain hands on too.
-    own = {
-        "model", "perturb", "worst_case", "baseline", "measure", "gradient_probes", "gradient_conditions",
-        "layers", "output", "json_file",
-        "quiet", "amp", "amp_dtype", "torchcompile", "help",
-    }  # fmt: skip
-    assert set(audit) - own == set(SHARED)
+    of_audit, of_explain = (declared("timm", ON_SUBJECTS[name]).defaults() for name in ("audit", "explain"))
+    assert of_audit == of_explain
 
 
 def test_help_imports_neither_torch_nor_captum():

@@ -29,6 +29,7 @@ SPECS = ("fgsm:eps=8/255", "pgd:eps=2/255,alpha=0.5/255,steps=5", "gaussian-nois
 
 pytestmark = [
     pytest.mark.data,
+    pytest.mark.slow,
     pytest.mark.skipif(not (ARCHIVE.exists() and WEIGHTS.exists()), reason=f"needs {ARCHIVE.name} and {WEIGHTS.name}"),
 ]
 

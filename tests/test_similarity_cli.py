@@ -16,6 +16,7 @@ from selplug.core.errors import InputError
 from selplug.core.measures.alignment import BlockStructure
 from selplug.core.model.layers import Layer
 from selplug.report.heat_map import heat_map
+from selplug.run import subject_flags
 from selplug.similarities.page import render, summary_tables
 from selplug.similarities.report import SimilarityReport
 from selplug.similarities.run import SimilarityResult
@@ -135,7 +136,7 @@ def test_different_architectures_and_sizes_see_the_same_images(similarity, there
 
 def test_training_runs_need_no_flags(there, tmp_path):
     """Two runs with their own args.yaml and checkpoints, as timm leaves them."""
-    registry.load("selplug.subjects", "timm")  # registers the models
+    pytest.importorskip("selplug_timm.models.cifar")  # registers the models
     for name in ("classes", "first", "second"):
         (tmp_path / name).mkdir()
     rng = np.random.default_rng(0)
@@ -198,8 +199,9 @@ def test_subjects_that_tell_of_different_data_are_an_error(similarity, there, tm
         return load(model, options | {"data_dir": str(there / next(turn))})
 
     loaders = {"selplug.subjects": of_different_data}
+    of_different_data.add_arguments = load.add_arguments
     original = registry.load
-    monkeypatch.setattr(registry, "load", lambda group, name: loaders.get(group) or original(group, name))
+    monkeypatch.setattr(subject_flags, "load", lambda group, name: loaders.get(group) or original(group, name))
     assert similarity("--quiet") == 2
     assert "both models have to see the same images, but source is" in capsys.readouterr().err
     assert similarity("--quiet") == 0

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .. import registry, specs
+from .. import specs
 from ..core.errors import InputError
-from ..core.measures.unit_gradients import DIRECTIONS
-from ..core.model.compiled import resolve_backend
-from ..core.plugins.measure import Measure, measure
-from ..core.plugins.measure import measures as checked_measures
-from ..core.plugins.perturbation import BuiltPerturbation
-from ..core.types import MeasureFactory, Perturb, Perturbation, Subject, describe
-from ..run.device import place_of, resolve_device
+from ..core.types import MeasureFactory, Perturb, Perturbation, Subject
+from ..run.device import place_of
 from ..run.environment import Environment
 from ..run.progress import progress_bar
-from ..specs.budgets import worst_case_attacks
+from ..run.subject_flags import load_subject
 from .engine.run import run_audit
+from .plan import AuditPlan
 from .report import Report
+from .request import AuditRequest, name_of, resolve
 
-MEASURES = ("selectivity", "dimensionality")
+MEASURES = AuditPlan("").measure
 
 
 def audit(
@@ -123,40 +119,83 @@ def audit_subject(
     settings: Mapping[str, Any] | None = None,
 ) -> Report:
     """:func:`audit` of a :class:`~selplug.core.types.Subject`; ``settings`` are further facts for the report."""
+    if isinstance(measures, str):
+        raise InputError(f"expected a list of measures, got the text {measures!r}")
     if seed < 0:
         raise InputError(f"expected a seed >= 0, got {seed}")
-    chosen = [each for perturbation in perturbations for each in _perturbations(perturbation)]
-    last = worst_case_attacks(worst_case, chosen)
-    factories = _measures(measures)
-    on_gradients = any(each.on_gradients for each in factories.values())
-    given = {"gradient_probes": gradient_probes, "gradient_conditions": gradient_conditions}
-    for option, value in given.items():
-        if value is not None and not on_gradients:
-            raise InputError(
-                f"--{option.replace('_', '-')} ({option}=) is for measures of gradients: add --measure gradients to "
-                f"the measures {', '.join(factories)}, or leave it out"
-            )
-    probes = DIRECTIONS if gradient_probes is None else gradient_probes
-    place, backend = resolve_device(device), resolve_backend(torchcompile)
+    last = specs.split_specs(worst_case) if isinstance(worst_case, str) else list(worst_case)
+    plan = AuditPlan(
+        model=subject.name,
+        subject=None,
+        perturb=tuple(map(name_of, perturbations)),
+        worst_case=tuple(map(name_of, last)),
+        measure=tuple(measures),
+        gradient_probes=gradient_probes,
+        gradient_conditions=None if gradient_conditions is None else tuple(gradient_conditions),
+        layers=None if layers is None else tuple(layers),
+        seed=seed,
+        batch_size=getattr(subject.loader, "batch_size", None),
+        device=None if device is None else str(device),
+        amp=amp is not None,
+        amp_dtype=str(amp).removeprefix("torch.") if amp else None,
+        channels_last=channels_last,
+        torchcompile="inductor" if torchcompile is True else torchcompile or None,
+    )
+    request = resolve(
+        plan,
+        device=device,
+        perturbations=perturbations,
+        worst_case=last,
+        measures=dict(measures) if isinstance(measures, Mapping) else None,
+    )
+    return _audited(subject, request, progress, settings or {})
+
+
+def audit_plan(plan: AuditPlan, *, progress: bool = True, settings: Mapping[str, Any] | None = None) -> Report:
+    """Carries out a plan whose model and data come from a subject plugin; ``settings`` are further facts.
+
+    Raises:
+        SelplugError: bad input, in one of its children; the message says what to do.
+    """
+    return audit_request(request_of(plan), progress=progress, settings=settings)
+
+
+def request_of(plan: AuditPlan) -> AuditRequest:
+    """The request of a plan whose model and data come from a plugin: on CUDA if there is one, unless it says where."""
+    if plan.subject is None:
+        raise InputError("model and data of this plan were given from Python, so it cannot be carried out again")
+    return resolve(plan, device=plan.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def audit_request(request: AuditRequest, *, progress: bool, settings: Mapping[str, Any] | None = None) -> Report:
+    """Carries out what :func:`request_of` gave."""
+    plan = request.plan
+    shared = {"batch_size": plan.batch_size, "seed": plan.seed, "channels_last": plan.channels_last}
+    subject = load_subject(str(plan.subject), plan.model, {**plan.options, **shared})
+    return _audited(subject, request, progress, settings or {})
+
+
+def _audited(subject: Subject, request: AuditRequest, progress: bool, settings: Mapping[str, Any]) -> Report:
+    plan = request.plan
     environment = Environment()
     with progress_bar(progress) as on_progress:
         result = run_audit(
             subject,
-            chosen,
-            factories,
-            worst_case=last,
-            layers=layers,
-            seed=seed,
-            device=place,
-            amp=amp,
-            channels_last=channels_last,
-            torchcompile=backend,
-            gradient_probes=probes,
-            gradient_conditions=gradient_conditions,
+            request.perturbations,
+            request.measures,
+            worst_case=request.worst_case,
+            layers=plan.layers,
+            seed=plan.seed,
+            device=request.device,
+            amp=request.amp,
+            channels_last=plan.channels_last,
+            torchcompile=request.torchcompile,
+            gradient_probes=request.gradient_probes,
+            gradient_conditions=plan.gradient_conditions,
             on_progress=on_progress,
         )
     classes = len(result.samples_per_class)
-    place = place_of(subject.model, place)
+    place = place_of(subject.model, request.device)
     return Report(
         subject={
             "model": subject.name,
@@ -175,43 +214,29 @@ def audit_subject(
             },
         },
         settings={
-            "seed": seed,
+            "seed": plan.seed,
             "batch_size": getattr(subject.loader, "batch_size", None),
             "device": place.type,
-            "amp": str(amp).removeprefix("torch.") if amp else None,
-            "channels_last": channels_last,
-            "torchcompile": backend,
-            "perturbations": [describe(perturbation, classes, result.facts) for perturbation in chosen],
-            "worst_case": [describe(perturbation, classes, {}) for perturbation in last],
-            "measures": list(factories),
-            "gradient_probes": probes if on_gradients else None,
-            "gradient_conditions": list(gradient_conditions) if gradient_conditions is not None else None,
-            "layers": list(layers) if layers is not None else None,
+            "amp": str(request.amp).removeprefix("torch.") if request.amp else None,
+            "channels_last": plan.channels_last,
+            "torchcompile": request.torchcompile,
+            "perturbations": [_told(c.name, c.kind, c.options, c.threat) for c in result.conditions[1:]],
+            "worst_case": [_told(p.name, p.kind, p.described(classes), p.threat) for p in request.worst_case],
+            "measures": list(request.measures),
+            "gradient_probes": request.gradient_probes if request.on_gradients else None,
+            "gradient_conditions": None if plan.gradient_conditions is None else list(plan.gradient_conditions),
+            "layers": None if plan.layers is None else list(plan.layers),
             "rectified_layers": [layer.name for layer in result.layers if layer.rectified],
-            **(settings or {}),
+            **({"baseline": request.baseline} if request.baseline else {}),
+            **settings,
         },
         environment=environment(place),
         result=result,
+        plan=request.facts(),
     )
 
 
-def _perturbations(perturbation: str | Perturbation | Perturb) -> list[Perturbation]:
-    if isinstance(perturbation, str):
-        return specs.perturbations(perturbation)
-    if isinstance(perturbation, Perturbation):
-        return [replace(perturbation, options=dict(perturbation.options))]
-    if callable(perturbation):
-        perturb = perturbation
-        name = getattr(perturb, "__name__", type(perturb).__name__)
-        kind = BuiltPerturbation(perturb, f"perturbation {name}", name).kind
-        return [Perturbation(name, lambda model: perturb, kind=kind)]
-    raise InputError(f"expected a spec, a Perturbation or a callable, got {type(perturbation).__name__}")
-
-
-def _measures(measures: Sequence[str] | Mapping[str, MeasureFactory]) -> dict[str, Measure]:
-    if isinstance(measures, Mapping):
-        return checked_measures(measures)
-    if isinstance(measures, str):
-        raise InputError(f"expected a list of measures, got the text {measures!r}")
-    found = {name: registry.find("selplug.measures", name) for name in measures}
-    return {name: measure(plugin.load(), plugin.title) for name, plugin in found.items()}
+def _told(name: str, kind: str, options: Mapping[str, Any], threat: Mapping[str, Any]) -> dict[str, Any]:
+    """A perturbation as the settings of a report tell it."""
+    entry = {"name": name, "kind": kind, "options": dict(options)}
+    return {**entry, "threat": dict(threat)} if threat else entry

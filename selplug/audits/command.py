@@ -2,11 +2,21 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .. import registry, specs
+from ..core.clean import CLEAN
+from ..run.config_file import read_config
+from ..run.subject_flags import BatchSize, ChannelsLast, Device, Seed, SubjectName, declared, subject_options
+from .plan import AuditPlan
+
+if TYPE_CHECKING:
+    from .request import AuditRequest
+
+#: The defaults of all flags.
+PLAN = AuditPlan("")
 
 
 class AmpDtype(str, Enum):
@@ -19,49 +29,13 @@ class AmpDtype(str, Enum):
 def audit(
     context: typer.Context,
     model: Annotated[
-        str,
+        str | None,
         typer.Argument(help="A timm model name (hf-hub: too), the folder of a timm training run, or FILE.py:factory."),
-    ],
-    data_dir: Annotated[Path | None, typer.Option(help="Path to the data set (root dir).")] = None,
-    dataset: Annotated[str, typer.Option(help="Type and name, as in hfds/NAME; a folder or tar if empty.")] = "",
-    split: Annotated[str | None, typer.Option(help="Data set split; validation if empty.")] = None,
-    class_map: Annotated[str, typer.Option(help="File that maps class names to indices.")] = "",
-    dataset_download: Annotated[
-        bool, typer.Option("--dataset-download", help="Allow torch/ and tfds/ to load.")
-    ] = False,
-    input_key: Annotated[str | None, typer.Option(help="Data set key of the images.")] = None,
-    target_key: Annotated[str | None, typer.Option(help="Data set key of the labels.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option(help="Weights: .pth, .pt, .th, .tar or .safetensors.")] = None,
-    pretrained: Annotated[
-        bool | None, typer.Option(help="timm's own weights; by default if there is no --checkpoint.")
     ] = None,
-    use_ema: Annotated[bool, typer.Option("--use-ema", help="Use the EMA weights of the checkpoint.")] = False,
-    num_classes: Annotated[int | None, typer.Option(min=2, help="Number of classes of the model.")] = None,
-    in_chans: Annotated[int | None, typer.Option(min=1, help="Number of input channels.")] = None,
-    gp: Annotated[str | None, typer.Option("--gp", help="Global pool type.")] = None,
-    img_size: Annotated[int | None, typer.Option(min=1, help="Input image size; the model's own if empty.")] = None,
-    input_size: Annotated[tuple[int, int, int] | None, typer.Option(help="All input dimensions (d h w).")] = None,
-    mean: Annotated[list[float] | None, typer.Option(help="Mean pixel value, one or one per channel.")] = None,
-    std: Annotated[list[float] | None, typer.Option(help="Std deviation, one or one per channel.")] = None,
-    crop_pct: Annotated[float | None, typer.Option(help="Centre crop, as a share of the image.")] = None,
-    crop_mode: Annotated[str | None, typer.Option(help="squash, border or center.")] = None,
-    interpolation: Annotated[str, typer.Option(help="Resize interpolation.")] = "",
-    batch_size: Annotated[int, typer.Option("-b", "--batch-size", min=1, help="Images per batch.")] = 128,
-    num_samples: Annotated[
-        int | None, typer.Option(min=2, help="Use this many images: a seeded, class-balanced draw.")
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="YAML or JSON with these flags, or a report; flags win.")
     ] = None,
-    workers: Annotated[int, typer.Option("-j", "--workers", min=0, help="Processes that read images.")] = 2,
-    device: Annotated[str | None, typer.Option(help="cuda, cuda:1, cpu ...; CUDA if there is one.")] = None,
-    amp: Annotated[bool, typer.Option("--amp", help="Measure in mixed precision; attacks run in float32.")] = False,
-    amp_dtype: Annotated[
-        AmpDtype | None, typer.Option(help="Lower precision of --amp: float16 on CUDA, bfloat16 elsewhere.")
-    ] = None,
-    channels_last: Annotated[bool, typer.Option("--channels-last", help="Channels-last memory layout.")] = False,
-    torchcompile: Annotated[
-        str | None, typer.Option(metavar="[BACKEND]", help="Compile the attacked model: inductor, or a backend named.")
-    ] = None,
-    model_kwargs: Annotated[list[str] | None, typer.Option(help="key=value arguments of the model.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw, the perturbations and the null level.")] = 0,
+    subject: SubjectName = str(PLAN.subject),
     perturb: Annotated[
         list[str] | None,
         typer.Option(help="A perturbation, repeatable: fgsm:eps=8/255; see `selplug plugins`."),
@@ -71,13 +45,13 @@ def audit(
     ] = "",
     baseline: Annotated[
         str | None, typer.Option(help="Report to relate corruption errors to (mCE), or alexnet for ImageNet's.")
-    ] = None,
+    ] = PLAN.baseline,
     measure: Annotated[
-        list[str] | None, typer.Option(help="A measure, repeatable; selectivity and dimensionality if empty.")
+        list[str] | None, typer.Option(help=f"A measure, repeatable; {' and '.join(PLAN.measure)} if empty.")
     ] = None,
     gradient_probes: Annotated[
         int | None, typer.Option(min=2, help="Directions per image of the measure gradients, even; 16 if empty.")
-    ] = None,
+    ] = PLAN.gradient_probes,
     gradient_conditions: Annotated[
         list[str] | None,
         typer.Option(help="Glob over names of conditions that get gradients, repeatable: clean; all if empty."),
@@ -86,8 +60,20 @@ def audit(
         list[str] | None,
         typer.Option(help="Glob over module names, repeatable; every activation if empty."),
     ] = None,
-    subject: Annotated[str, typer.Option(help="Plugin that makes model and data out of these options.")] = "timm",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out images that cannot be read.")] = False,
+    seed: Seed = PLAN.seed,
+    batch_size: BatchSize = 128,
+    device: Device = PLAN.device,
+    amp: Annotated[bool, typer.Option("--amp", help="Measure in mixed precision; attacks run in float32.")] = PLAN.amp,
+    amp_dtype: Annotated[
+        AmpDtype | None, typer.Option(help="Lower precision of --amp: float16 on CUDA, bfloat16 elsewhere.")
+    ] = None,
+    channels_last: ChannelsLast = PLAN.channels_last,
+    torchcompile: Annotated[
+        str | None, typer.Option(metavar="[BACKEND]", help="Compile the attacked model: inductor, or a backend named.")
+    ] = PLAN.torchcompile,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, a file for --config, and the conditions; run nothing.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="Folder for report.json, units.npz and report.html.")] = Path(
         "selplug-report"
     ),
@@ -100,75 +86,53 @@ def audit(
 
     Flags are spelled as in timm's validation script. Epsilons are in pixel units of [0, 1].
     """
-    options = {
-        "data_dir": str(data_dir) if data_dir else None,
-        "dataset": dataset,
-        "split": split,
-        "class_map": class_map,
-        "dataset_download": dataset_download,
-        "input_key": input_key,
-        "target_key": target_key,
-        "checkpoint": str(checkpoint) if checkpoint else None,
-        "pretrained": pretrained,
-        "use_ema": use_ema,
-        "num_classes": num_classes,
-        "in_chans": in_chans,
-        "gp": gp,
-        "img_size": img_size,
-        "input_size": input_size or None,
-        "mean": mean or None,
-        "std": std or None,
-        "crop_pct": crop_pct,
-        "crop_mode": crop_mode,
-        "interpolation": interpolation,
-        "batch_size": batch_size,
-        "num_samples": num_samples,
-        "workers": workers,
-        "channels_last": channels_last,
-        "model_kwargs": specs.keyword_arguments(model_kwargs or [], "--model-kwargs"),
-        "seed": seed,
-        "skip_bad": skip_bad,
-    }
+    plan = _plan(context, config)
     # What can be checked in no time is checked before torch is even imported.
-    names = {specs.spec_name(spec) for spec in [*(perturb or []), *specs.split_specs(worst_case)]}
-    known = registry.plugins("selplug.perturbations")
-    for name in sorted(names - known.keys()):
+    named = {specs.spec_name(spec) for spec in (*plan.perturb, *plan.worst_case)}
+    for name in sorted(named - registry.plugins("selplug.perturbations").keys()):
         registry.load("selplug.perturbations", name)
-    load_subject = registry.load("selplug.subjects", subject)
 
-    import torch
-
-    from ..core.model.compiled import resolve_backend
     from ..report.hand_out import hand_out
-    from ..report.saving import check_writable
-    from ..run.device import resolve_device
-    from ..specs.budgets import worst_case_attacks
-    from .api import MEASURES, audit_subject
-    from .facts.corruptions import load_baseline
+    from .api import audit_request, request_of
+    from .files import check_writable
     from .page.text import print_summary
 
+    request = request_of(plan)
+    if dry_run:
+        _show(request)
+        return
     check_writable(output)
-    related = {"baseline": load_baseline(baseline)} if baseline else {}
-    perturbations = [each for spec in perturb or [] for each in specs.perturbations(spec)]
-    attacks = worst_case_attacks(worst_case, perturbations)
-    place = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    backend = resolve_backend(torchcompile)
-    dtype = amp_dtype.value if amp_dtype else ("float16" if place and place.type == "cuda" else "bfloat16")
-    report = audit_subject(
-        load_subject(model, options),
-        perturbations,
-        measure or MEASURES,
-        layers,
-        device=place,
-        seed=seed,
-        worst_case=attacks,
-        amp=getattr(torch, dtype) if amp else None,
-        channels_last=channels_last,
-        torchcompile=backend,
-        gradient_probes=gradient_probes,
-        gradient_conditions=gradient_conditions,
-        progress=not quiet,
-        settings={"command": context.obj, **related},
-    )
+    report = audit_request(request, progress=not quiet, settings={"command": context.obj})
     report.save(output)
     hand_out(report, print_summary, f"report: {output / 'report.html'}", json_file, quiet)
+
+
+def _plan(context: typer.Context, config: Path | None) -> AuditPlan:
+    """The plan of the file, if there is one, and of the flags that were given, which win."""
+    in_file = read_config(config) if config else {}
+    given = {
+        name: value.value if isinstance(value, Enum) else value
+        for name, value in context.params.items()
+        if name in AuditPlan.__dataclass_fields__ and str(context.get_parameter_source(name)).endswith("COMMANDLINE")
+    }
+    subject = str(given.get("subject", in_file.get("subject", PLAN.subject)))
+    entries: dict[str, Any] = {key.replace("-", "_"): value for key, value in in_file.items()}
+    return AuditPlan.from_dict({**entries, **given, **subject_options(context)}, declared(subject).defaults())
+
+
+def _show(request: AuditRequest) -> None:
+    """The plan on standard output; its conditions with their options, and its digest, on the error stream."""
+    import yaml
+    from rich.console import Console
+
+    from ..report.tables import Table, print_table
+
+    typer.echo(yaml.safe_dump(request.plan.to_dict(), sort_keys=False), nl=False)
+    rows = [(CLEAN, CLEAN, "")]
+    for kind, chosen in ((None, request.perturbations), ("worst case", request.worst_case)):
+        for one in chosen:
+            options = ", ".join(f"{key}={value}" for key, value in one.options.items())
+            rows.append((one.name, kind or one.kind, options))
+    console = Console(stderr=True)
+    print_table(Table("Conditions", ("condition", "kind", "options"), (False,) * 3, tuple(rows)), console)
+    console.print(f"digest of what decides the numbers: {request.digest()}", soft_wrap=True, highlight=False)

@@ -6,7 +6,7 @@ Tidy: one row per thing that was measured. Columns are called as in ``report.jso
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -31,18 +31,12 @@ def conditions_frame(report: AuditRecord) -> pd.DataFrame:
     ``accuracy_low`` and ``accuracy_high`` (95 % Wilson interval), ``samples``, ``l2_mean``, ``linf_max`` (pixels in
     [0, 1]); ``targeted.*`` if an attack had a target; ``options.*`` and, for attacks in a ball, ``threat.*``.
     """
-    entries = {
-        entry["name"]: entry
-        for entry in report.settings.get("perturbations", ())
-        if isinstance(entry, Mapping) and "name" in entry
-    }
     rows = []
-    for place, condition in enumerate(report.result.conditions):
-        entry = entries.get(condition.name, {})
+    for condition in report.result.conditions:
         row = {
             "condition": condition.name,
             "spec": condition.spec,
-            "kind": entry.get("kind") or ("clean" if place == 0 else None),
+            "kind": condition.kind,
             "accuracy": condition.accuracy,
             "accuracy_low": condition.accuracy_ci95[0],
             "accuracy_high": condition.accuracy_ci95[1],
@@ -54,7 +48,7 @@ def conditions_frame(report: AuditRecord) -> pd.DataFrame:
             targeted = asdict(condition.targeted)
             low, high = targeted.pop("success_ci95") or (None, None)
             row |= flattened({**targeted, "success_low": low, "success_high": high}, "targeted.")
-        rows.append(row | flattened({key: entry.get(key) or {} for key in ("options", "threat")}))
+        rows.append(row | flattened({"options": condition.options, "threat": condition.threat}))
     return frame_of(rows)
 
 

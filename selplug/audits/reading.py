@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.clean import CLEAN
 from ..core.errors import InputError
 from ..report.typed_json import record
 from .engine.results import AuditResult, Condition, LayerResult, WorstCase
@@ -60,13 +61,16 @@ class _File:
     attack_checks: tuple[Check, ...] | None = None
     corruptions: _Corruptions | None = None
     between_layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    plan: Mapping[str, Any] | None = None
 
 
 def read(path: str | Path, *, arrays: bool = True) -> Report:
     """A saved report, as it was: ``to_dict()`` gives the content of the file, ``arrays()`` that of ``units.npz``.
 
     The example images are not kept in these files, so ``examples`` is empty; so is ``arrays()`` without a ``units.npz``
-    beside the file. Entries that an older file does not have are filled in, with None where nothing is known.
+    beside the file. Entries that an older file does not have are filled in, with None where nothing is known:
+    ``to_dict()`` then has them as well. Among them are ``kind``, ``options`` and ``threat`` of the conditions, which
+    older files tell in ``settings.perturbations`` alone.
 
     Args:
         path: a ``report.json``, or the folder that holds one.
@@ -81,10 +85,12 @@ def read(path: str | Path, *, arrays: bool = True) -> Report:
     data = _json(path)
     try:
         _check_kind(data)
-        file = record(_File, data, "")
+        file = record(_File, {**data, **_told_conditions(data)}, "")
         facts = record(_Data, file.subject.get("data") or {}, "subject.data")
         if not file.conditions:
             raise InputError("conditions: expected at least one, got an empty list")
+        if file.conditions[0].kind != CLEAN:
+            raise InputError(f"conditions[0].kind: expected {CLEAN!r}, got {file.conditions[0].kind!r}")
     except InputError as error:
         raise InputError(f"{path} cannot be read as a report: {error}") from error
     result = AuditResult(
@@ -99,7 +105,7 @@ def read(path: str | Path, *, arrays: bool = True) -> Report:
     as_saved: dict[str, Any] = {"attack_checks": checks}
     if "corruptions" in data:  # files of the first weeks do not say; the rest of what they hold does
         as_saved["corruptions"] = None if file.corruptions is None else asdict(file.corruptions)
-    return Report(file.subject, file.settings, file.environment, result, as_saved)
+    return Report(file.subject, file.settings, file.environment, result, as_saved, file.plan)
 
 
 def _json(path: Path) -> Any:
@@ -127,6 +133,30 @@ def _check_kind(data: Any) -> None:
     major, known = (text.partition(".")[0] for text in (version, SCHEMA_VERSION))
     if major != known:
         raise InputError(f"expected schema_version {known}.x, got {version!r}; install a selplug that wrote such files")
+
+
+def _told_conditions(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The conditions with the kind, options and threat that older files tell in ``settings.perturbations`` alone.
+
+    There the first condition is clean, and a perturbation that the settings do not tell of is an attack without
+    options. What is no list of objects stays as it is, to be refused with its place.
+    """
+    settings, conditions = data.get("settings"), data.get("conditions")
+    if not isinstance(settings, dict) or not isinstance(conditions, list):
+        return {}
+    listed = settings.get("perturbations")
+    entries = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
+
+    def told(place: int, condition: Any) -> Any:
+        if not isinstance(condition, dict) or "kind" in condition:
+            return condition
+        if place == 0:
+            return {**condition, "kind": CLEAN}
+        entry = next((e for e in entries if e.get("name") == condition.get("name")), {})
+        facts = {key: entry[key] for key in ("options", "threat") if isinstance(entry.get(key), dict)}
+        return {**condition, "kind": str(entry.get("kind", "attack")), **facts}
+
+    return {"conditions": [told(place, condition) for place, condition in enumerate(conditions)]}
 
 
 def _with_arrays(file: _File, path: Path, arrays: bool) -> tuple[LayerResult, ...]:

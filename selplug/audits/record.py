@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..core.clean import CLEAN
 from ..core.errors import InputError
 from ..report.jsonable import jsonable
-from .engine.results import AuditResult, Examples, LayerResult
+from .engine.results import AuditResult, Condition, Examples, LayerResult
 from .facts.attack_checks import summarize as summarize_checks
 from .facts.corruptions import summarize
 from .facts.curves import Curve, curves
@@ -23,7 +24,8 @@ class AuditRecord:
     """One audit with its provenance; :func:`selplug.audit` makes it, ``save`` writes it.
 
     ``subject`` says which model on which data, ``settings`` everything that was asked for, ``environment`` versions,
-    device and times. The three are JSON-ready. ``as_saved`` is for one that was read from its files: the entries of
+    device and times, ``plan`` the plan with its digest, see :class:`~selplug.audits.plan.AuditPlan` (None in older
+    files). All are JSON-ready. ``as_saved`` is for one that was read from its files: the entries of
     ``report.json`` that are made of more than the files hold.
     """
 
@@ -32,6 +34,7 @@ class AuditRecord:
     environment: Mapping[str, Any]
     result: AuditResult = field(repr=False)
     as_saved: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    plan: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``report.json``: plain dicts, lists, numbers and strings; undefined numbers are None."""
@@ -40,8 +43,9 @@ class AuditRecord:
             "schema_version": SCHEMA_VERSION,
             "subject": dict(self.subject),
             "settings": dict(self.settings),
+            "plan": self.plan,
             "environment": dict(self.environment),
-            "conditions": [asdict(condition) for condition in result.conditions],
+            "conditions": [_condition(condition) for condition in result.conditions],
             "worst_case": asdict(result.worst_case) if result.worst_case else None,
             "attack_checks": self.attack_checks,
             "corruptions": self.corruptions,
@@ -69,6 +73,11 @@ class AuditRecord:
         }
 
     @property
+    def clean(self) -> Condition:
+        """The condition of clean images."""
+        return self.result.clean
+
+    @property
     def examples(self) -> Examples:
         """A few images beside their perturbed versions."""
         return self.result.examples
@@ -79,12 +88,12 @@ class AuditRecord:
         if "attack_checks" in self.as_saved:
             found: list[dict[str, Any]] | None = self.as_saved["attack_checks"]
             return found
-        return summarize_checks(self.settings, self.result.conditions, self.result.probe)
+        return summarize_checks(self.result.conditions, self.result.probe)
 
     @property
     def curves(self) -> list[Curve]:
         """Accuracy over an option in which perturbations differ, see :func:`~selplug.audits.facts.curves.curves`."""
-        return curves(self.settings, self.result.conditions)
+        return curves(self.result.conditions)
 
     @property
     def corruptions(self) -> dict[str, Any] | None:
@@ -92,9 +101,9 @@ class AuditRecord:
         if "corruptions" in self.as_saved:
             found: dict[str, Any] | None = self.as_saved["corruptions"]
             return found
-        return summarize(self.settings, {c.name: c.accuracy for c in self.result.conditions})
+        return summarize(self.result.conditions, self.settings.get("baseline"))
 
-    def network_selectivity(self, condition: str = "clean") -> float:
+    def network_selectivity(self, condition: str = CLEAN) -> float:
         """Mean over layers of the layers' mean selectivity; each layer counts the same (arXiv 2003.01262)."""
         values = [layer.conditions[condition]["selectivity"]["mean"] for layer in self.result.layers]
         return float(np.mean(np.array(values, dtype=np.float64)))  # None, an undefined number in a file, is NaN
@@ -114,6 +123,12 @@ class AuditRecord:
             known = f"has those of {', '.join(maps)}" if maps else "has none; audit with the measure cka"
             raise InputError(f"no map between layers by {measure!r}: this report {known}")
         return maps[measure]
+
+
+def _condition(condition: Condition) -> dict[str, Any]:
+    # Not asdict() on all of it: that copies options, and those of a third party may be what cannot be copied.
+    targeted = asdict(condition.targeted) if condition.targeted else None
+    return {**vars(condition), "targeted": targeted}
 
 
 def find_layer(report: AuditRecord, name: str) -> LayerResult:

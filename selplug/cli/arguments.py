@@ -1,28 +1,67 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-#: timm's options that take any number of values, and what such a value looks like.
-_MANY_VALUES = {"--mean": r"[-+]?\.?\d", "--std": r"[-+]?\.?\d", "--model-kwargs": r"\w+="}
+from typer.core import TyperGroup
 
+from ..core.errors import SelplugError
+from ..run.config_file import read_config
+from ..run.subject_flags import DEFAULT, take_subject_flags
+from .errors import fail
+
+#: Commands whose flags are a script's.
+TRAINING = ("train", "timm-train")
+#: Commands on a subject, which declares most of their flags, and those of its flags that a command has no use for.
+ON_SUBJECTS: dict[str, tuple[str, ...]] = {"audit": (), "explain": (), "similarity": ("checkpoint",)}
 #: timm's options that take a value or none, and what none means.
 _OPTIONAL_VALUE = {"--torchcompile": "inductor"}
 
 
-def one_value_each(arguments: Sequence[str]) -> list[str]:
-    """As timm spells it, ``--mean 0.5 0.4 0.3`` -> ``--mean 0.5 --mean 0.4 --mean 0.3``, and an option without a value
-    that may have one -> with its default."""
+class Commands(TyperGroup):
+    """The commands; those on a subject get what is left when the subject's flags are taken out."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        place = next((place for place, argument in enumerate(args) if not argument.startswith("-")), len(args))
+        name = args[place] if place < len(args) else ""
+        if name in ON_SUBJECTS:
+            rest = with_values(args[place + 1 :])
+            try:
+                rest = take_subject_flags(ctx, rest, subject_named(rest), ON_SUBJECTS[name])
+            except SelplugError as error:
+                fail(str(error))
+            args = [*args[: place + 1], *rest]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
+
+def subject_named(arguments: Sequence[str]) -> str:
+    """The subject that ``--subject`` names, else the file of ``--config``, else the default."""
+    subject, config = (value_of(arguments, *names) for names in (("--subject",), ("--config", "-c")))
+    if subject is None and config is not None:
+        subject = read_config(Path(config)).get("subject")
+    return str(subject or DEFAULT)
+
+
+def value_of(arguments: Sequence[str], *names: str) -> str | None:
+    """The last value of an option, given as ``--name value`` or ``--name=value``."""
+    found = None
+    for place, argument in enumerate(arguments):
+        head, equals, value = argument.partition("=")
+        if argument in names and place + 1 < len(arguments):
+            found = arguments[place + 1]
+        elif equals and head in names:
+            found = value
+    return found
+
+
+def with_values(arguments: Sequence[str]) -> list[str]:
+    """An option that may do without a value, as timm's ``--torchcompile``, with the value that none means."""
     result: list[str] = []
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        if argument in _OPTIONAL_VALUE and (not rest or rest[0].startswith("-")):
-            result += [argument, _OPTIONAL_VALUE[argument]]
-            continue
-        if argument not in _MANY_VALUES or not (rest and re.match(_MANY_VALUES[argument], rest[0])):
-            result.append(argument)
-            continue
-        while rest and re.match(_MANY_VALUES[argument], rest[0]):
-            result += [argument, rest.pop(0)]
+    for place, argument in enumerate(arguments):
+        result.append(argument)
+        following = arguments[place + 1 : place + 2]
+        if argument in _OPTIONAL_VALUE and (not following or following[0].startswith("-")):
+            result.append(_OPTIONAL_VALUE[argument])
     return result

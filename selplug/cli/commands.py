@@ -15,14 +15,15 @@ from .._version import __version__
 from ..audits.command import audit
 from ..comparisons.command import compare
 from ..explanations.command import explain
-from ..run.subject_flags import with_shared_flags
+from ..run.subject_flags import SubjectCommand
 from ..similarities.command import similarity
-from .arguments import one_value_each
+from .arguments import TRAINING, Commands
 from .errors import clear_errors
 from .plugins import plugins
 from .view import view
 
 app = typer.Typer(
+    cls=Commands,
     help="What units and layers represent, beside whether a vision network survives corruptions and attacks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -30,16 +31,10 @@ app = typer.Typer(
 )
 
 
-#: Commands whose flags are a script's.
-_TRAINING = ("train", "timm-train")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line; exit code 0, 2 on bad input, 130 on Ctrl-C."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    command = next((argument for argument in given if not argument.startswith("-")), None)
-    # What follows a script is the script's.
-    app(args=given if command in _TRAINING else one_value_each(given), obj=["selplug", *given])
+    app(args=given, obj=["selplug", *given])
 
 
 def _show_version(wanted: bool) -> None:
@@ -60,15 +55,14 @@ def _options(
     logger = logging.getLogger("selplug")
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
     # A train script sets up the root logger, which shows ours as well.
-    if not logger.handlers and context.invoked_subcommand not in _TRAINING:
+    if not logger.handlers and context.invoked_subcommand not in TRAINING:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
         logger.addHandler(handler)
 
 
-app.command(no_args_is_help=True)(clear_errors(audit))
-app.command(no_args_is_help=True)(clear_errors(with_shared_flags(audit, explain)))
-app.command(no_args_is_help=True)(clear_errors(with_shared_flags(audit, similarity, without=("checkpoint",))))
+for command in (audit, explain, similarity):
+    app.command(cls=SubjectCommand, no_args_is_help=True)(clear_errors(command))
 app.command(no_args_is_help=True)(clear_errors(compare))
 app.command(no_args_is_help=True)(clear_errors(view))
 
@@ -115,7 +109,7 @@ def timm_train(
     `selplug timm-train SCRIPT --help` shows them all. Ends with the exit code of the script.
     """
     run = registry.load("selplug.launchers", "timm")
-    run(script, arguments or [])
+    run(Path(script), arguments or [])  # a path: the word train stands for our own script
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
         except PluginFailedError as error:
             if logging.getLogger("selplug").isEnabledFor(logging.INFO):  # --verbose
                 typer.echo("".join(traceback.format_exception(error)), err=True)
-                _fail(str(error))
-            _fail(f"{error} (`selplug --verbose ...` shows the traceback)")
+                fail(str(error))
+            fail(f"{error} (`selplug --verbose ...` shows the traceback)")
         except SelplugError as error:
-            _fail(str(error))
+            fail(str(error))
         except OSError as error:
-            _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+            fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         except KeyboardInterrupt:
             typer.echo("stopped; no half-written report is left", err=True)
             raise typer.Exit(130) from None
@@ -38,6 +38,6 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def _fail(message: str) -> NoReturn:
+def fail(message: str) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(2)

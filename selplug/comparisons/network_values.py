@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
-from ..audits.engine.results import LayerResult
+from ..audits.engine.results import Condition, LayerResult, clean_of
 from ..audits.facts.corruptions import summarize
 from ..audits.facts.curves import curves
 from ..audits.record import AuditRecord
@@ -161,11 +160,7 @@ def measure(common: Common, alphas: Sequence[float | None]) -> tuple[list[Measur
 
 def _perturbed(common: Common) -> tuple[list[str], list[str]]:
     """The common attacks that may change an image, and the common corruptions."""
-    none = {
-        entry["name"]
-        for entry in common.sources[0].report.settings.get("perturbations", ())
-        if entry.get("options", {}).get("eps") == 0
-    }
+    none = {condition.name for condition in common.of(common.sources[0]) if condition.options.get("eps") == 0}
     return [name for name in common.of_kind("attack") if name not in none], common.of_kind("corruption")
 
 
@@ -174,15 +169,16 @@ def _curves(
 ) -> tuple[list[dict[str, list[float | None]]], list[str]]:
     """Values over depth of networks with the same layers, gaps alike in all that have the measure."""
     notes = []
-    clean = reports[0].result.conditions[0].name
+    clean = reports[0].clean.name
     used = [clean, *attacks, *corruptions]
     plain = {
         place
         for place in range(len(layers))
         if any(
-            "dimensionality" in sections and number(sections["dimensionality"]["participation_ratio_corrected"]) is None
-            for report in reports
-            for sections in (report.result.layers[place].conditions.get(name, {}) for name in used)
+            "dimensionality" in layer.sections(name)
+            and layer.value(name, "dimensionality", "participation_ratio_corrected") is None
+            for layer in (report.result.layers[place] for report in reports)
+            for name in used
         )
     }
     if plain:
@@ -192,8 +188,8 @@ def _curves(
         )
 
     def dimension(layer: LayerResult, condition: str, place: int) -> float | None:
-        section = layer.conditions.get(condition, {}).get("dimensionality", {})
-        value = number(section.get("participation_ratio" + ("" if place in plain else "_corrected")))
+        key = "participation_ratio" if place in plain else "participation_ratio_corrected"
+        value = layer.value(condition, "dimensionality", key)
         return None if value is None else value / layer.units
 
     def gain(layer: LayerResult, place: int, names: Sequence[str]) -> float | None:
@@ -202,7 +198,7 @@ def _curves(
         return None if before is None or after is None else after - before
 
     def at(section: str, key: str, names: Sequence[str]) -> Callable[[LayerResult, int], float | None]:
-        return lambda layer, _: _mean([number(layer.conditions.get(n, {}).get(section, {}).get(key)) for n in names])
+        return lambda layer, _: _mean([layer.value(name, section, key) for name in names])
 
     def gap(layer: LayerResult, place: int) -> float | None:
         attacked, corrupted = gain(layer, place, attacks), gain(layer, place, corruptions)
@@ -249,15 +245,15 @@ def _measured(
 ) -> Measured:
     report = source.report
     layers = report.result.layers
-    accuracies = {c.name: float(c.accuracy) for c in report.result.conditions if c.name in common.kinds}
-    clean = accuracies[report.result.conditions[0].name]
+    shared = common.of(source)
+    accuracies = {condition.name: float(condition.accuracy) for condition in shared}
+    clean = float(report.clean.accuracy)
     attacks, _ = _perturbed(common)
     # The mean over severities, then corruptions, of those conditions alone that all have.
-    entries = [entry for entry in report.settings.get("perturbations", ()) if entry["name"] in common.kinds]
-    corrupted = summarize({"perturbations": entries}, accuracies)
+    corrupted = summarize(shared)
     noisy = common.of_kind("noise")
     similarity, blocks, score = _similarity(report)
-    sweeps = _sweeps(report, entries, common.kinds)
+    sweeps = _sweeps(shared, layers[-1] if layers else None)
     first, last = early(len(layers)), late(len(layers))
 
     def over(key: str, part: slice = slice(None)) -> float | None:
@@ -273,8 +269,8 @@ def _measured(
     values: dict[str, float | None] = {
         "alpha": alpha,
         "selectivity": over("selectivity"),
-        "selectivity_alive": _over_layers(layers, report, "mean_alive"),
-        "selectivity_null": _over_layers(layers, report, "null"),
+        "selectivity_alive": _mean([layer.value(report.clean, "selectivity", "mean_alive") for layer in layers]),
+        "selectivity_null": _mean([layer.value(report.clean, "selectivity", "null") for layer in layers]),
         "clean_accuracy": clean,
         "corruption_accuracy": corruption,
         "corruption_relative": corruption / clean if corruption is not None and clean > 0 else None,
@@ -316,11 +312,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known and len(known) == len(values) else None
 
 
-def _over_layers(layers: Sequence[LayerResult], report: AuditRecord, key: str) -> float | None:
-    clean = report.result.conditions[0].name
-    return _mean([number(layer.conditions.get(clean, {}).get("selectivity", {}).get(key)) for layer in layers])
-
-
 def _worst_cases(reports: Sequence[AuditRecord]) -> tuple[list[float | None], list[str]]:
     """Worst-case accuracies, if they are over the same attacks in all reports that have one."""
     cases = [report.result.worst_case for report in reports]
@@ -334,12 +325,12 @@ def _similarity(
     report: AuditRecord,
 ) -> tuple[list[list[float | None]] | None, Sequence[Sequence[int]], float | None]:
     """The clean CKA map, the blocks in it and their score."""
-    found: Mapping[str, Any] = report.result.between_layers.get("cka", {})
-    if not found.get("debiased"):
+    found = report.result.between_layers.get("cka")
+    if not found or not found.get("debiased"):
         return None, (), None
     structure = found.get("block_structure") or {}
     rows = [[number(value) for value in row] for row in found["debiased"]]
-    return rows, structure.get("blocks") or (), number(structure.get("score"))
+    return rows, report.result.blocks("cka"), number(structure.get("score"))
 
 
 def _off_diagonal(rows: Sequence[Sequence[float | None]] | None) -> float | None:
@@ -347,23 +338,23 @@ def _off_diagonal(rows: Sequence[Sequence[float | None]] | None) -> float | None
     return fmean(known) if known else None
 
 
-def _sweeps(report: AuditRecord, entries: Sequence[Mapping[str, Any]], kinds: Mapping[str, str]) -> tuple[Sweep, ...]:
-    conditions = report.result.conditions
-    last = report.result.layers[-1] if report.result.layers else None
+def _sweeps(conditions: Sequence[Condition], last: LayerResult | None) -> tuple[Sweep, ...]:
+    """The sweeps among conditions, with the exponents of the last hidden layer."""
+    clean = clean_of(conditions)
     found = []
-    for curve in curves({"perturbations": entries}, [c for c in conditions if c.name in kinds]):
-        perturbed = [(value, condition) for value, condition in curve.points if condition is not conditions[0]]
+    for curve in curves(conditions):
+        perturbed = [(value, condition) for value, condition in curve.points if condition is not clean]
         # Of size 0 are the clean images; no other option says as much.
         sized = curve.option in ("eps", "std") and perturbed[0][0] > 0
-        pairs = [(0.0, conditions[0]), *perturbed] if sized else perturbed
+        pairs = [(0.0, clean), *perturbed] if sized else perturbed
         points = tuple(
-            Point(value, condition.name, float(condition.accuracy), _exponent(last, condition.name))
-            for value, condition in pairs
+            Point(value, c.name, float(c.accuracy), last.value(c, "spectrum", "exponent") if last else None)
+            for value, c in pairs
         )
         known = [(point.exponent, point.accuracy) for point in points if point.exponent is not None]
         x, y = np.array(known, float).reshape(-1, 2).T
         judged = len(known) >= MIN_STRENGTHS
-        kind = kinds[perturbed[0][1].name]
+        kind = perturbed[0][1].kind
         found.append(
             Sweep(
                 name=curve.name,
@@ -375,7 +366,3 @@ def _sweeps(report: AuditRecord, entries: Sequence[Mapping[str, Any]], kinds: Ma
             )
         )
     return tuple(found)
-
-
-def _exponent(layer: LayerResult | None, condition: str) -> float | None:
-    return None if layer is None else number(layer.conditions.get(condition, {}).get("spectrum", {}).get("exponent"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..core.clean import CLEAN
 from ..report.page import command_line, flat, interactive, resource, template
 from ..report.style import listing, printable, short_number
 from .claims import MIN_CORRELATED, MIN_EACH, MIN_TRAININGS, MONOTONIC, NOT_ENOUGH, NOT_SUPPORTED, SUPPORTED
@@ -72,7 +73,7 @@ def headline(comparison: ComparisonRecord) -> list[tuple[str, str, str]]:
     count = {True: 0, False: 0, None: 0}
     for network in comparison.networks:
         count[network.training.robust] += 1
-    kinds = [kind for kind in comparison.common.kinds.values() if kind != "clean"]
+    kinds = [kind for kind in comparison.common.kinds.values() if kind != CLEAN]
     judged = [one.verdict for one in comparison.claims]
     conditions = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "clean images alone"
     trained = f"{count[False]} standard, {count[True]} robust" + (f", {count[None]} not told" if count[None] else "")

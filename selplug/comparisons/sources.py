@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..audits.engine.results import Condition
 from ..audits.record import AuditRecord
 from ..report.style import listing, printable
 
@@ -54,6 +55,10 @@ class Common:
     def of_kind(self, *kinds: str) -> list[str]:
         """The names of the common conditions of some kinds."""
         return [name for name, kind in self.kinds.items() if kind in kinds]
+
+    def of(self, source: Source) -> list[Condition]:
+        """The common conditions as one of the reports has them, in its own order."""
+        return [condition for condition in source.report.result.conditions if condition.name in self.kinds]
 
 
 def common(sources: Sequence[Source]) -> Common:
@@ -147,13 +152,10 @@ def _conditions(sources: Sequence[Source]) -> tuple[dict[str, str], list[str]]:
 
 def _options(report: AuditRecord) -> dict[str, tuple[str, str]]:
     """Condition -> (kind, options as text)."""
-    conditions = [condition.name for condition in report.result.conditions]
-    entries = {entry["name"]: entry for entry in report.settings.get("perturbations", ()) if isinstance(entry, Mapping)}
-    found = dict.fromkeys(conditions[:1], ("clean", ""))
-    for name in conditions[1:]:
-        entry = entries.get(name, {})
-        options = {key: value for key, value in entry.get("options", {}).items() if key not in ("parts", "left_out")}
-        found[name] = (str(entry.get("kind", "attack")), json.dumps(options, sort_keys=True, default=str))
+    found = {}
+    for condition in report.result.conditions:
+        options = {key: value for key, value in condition.options.items() if key not in ("parts", "left_out")}
+        found[condition.name] = (condition.kind, json.dumps(options, sort_keys=True, default=str))
     return found
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .errors import InputError, PerturbationError
 from .model.state import frozen, seeded
+from .model.unit_range import UnitRangeModel as UnitRangeModel  # noqa: PLC0414
 from .plugins.perturbation import BuiltPerturbation
 from .types import Perturb, Samples
 

@@ -52,7 +52,6 @@ __all__ = [
     "Subject",
     "SubjectMembers",
     "SubjectPlugin",
-    "describe",
 ]
 
 
@@ -151,16 +150,9 @@ class Perturbation:
             made = self.factory(model, **self.options)
         return BuiltPerturbation(made, self.title, self.name)
 
-
-def describe(perturbation: Perturbation, num_classes: int, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """A perturbation as the settings of a report tell it; ``facts``: by name, what perturbations say of a run."""
-    options = perturbation.options
-    if perturbation.members.describe is not None:
-        with blamed(perturbation.title, perturbation.name):
-            options = perturbation.members.describe(options, num_classes)
-    return {
-        "name": perturbation.name,
-        "kind": perturbation.kind,
-        "options": {**options, **facts.get(perturbation.name, {})},
-        **({"threat": dict(perturbation.threat)} if perturbation.threat else {}),
-    }
+    def described(self, num_classes: int) -> Mapping[str, Any]:
+        """The options as the factory's ``describe(options, num_classes)`` tells them; as they are without one."""
+        if self.members.describe is None:
+            return self.options
+        with blamed(self.title, self.name):
+            return self.members.describe(self.options, num_classes)

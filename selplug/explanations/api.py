@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from .. import specs
+from ..core.clean import CLEAN
 from ..core.errors import InputError
-from ..core.types import Subject, describe
+from ..core.types import Subject
 from ..run.device import place_of, resolve_device
 from ..run.environment import Environment
 from ..run.progress import progress_bar
@@ -107,7 +108,7 @@ def explain_subject(
             on_progress=on_progress,
         )
     place = place_of(subject.model, place)
-    explained = images[0].probabilities["clean"]
+    explained = images[0].probabilities[CLEAN]
     return Explanation(
         subject={
             "model": subject.name,
@@ -124,7 +125,7 @@ def explain_subject(
             "layers": list(layers) if layers else None,
             "target": target,
             "perturbation": attack.name,
-            "perturbation_options": describe(attack, len(explained), {})["options"],
+            "perturbation_options": dict(attack.described(len(explained))),
             "device": place.type,
             **(settings or {}),
         },

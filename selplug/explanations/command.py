@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .. import registry, specs
 from ..core.errors import InputError
-from ..run.subject_flags import SHARED, plain_option
+from ..run.subject_flags import (
+    DEFAULT,
+    BatchSize,
+    ChannelsLast,
+    Device,
+    Seed,
+    SubjectName,
+    load_subject,
+    subject_options,
+)
 
 
 def explain(
@@ -34,7 +43,11 @@ def explain(
     max_images: Annotated[int, typer.Option(min=1, help="Of more images, take so many, evenly spaced.")] = 16,
     output: Annotated[Path, typer.Option(help="Folder for explain.html and its files.")] = Path("selplug-report"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no table.")] = False,
-    **flags: Any,
+    subject: SubjectName = DEFAULT,
+    device: Device = None,
+    batch_size: BatchSize = 128,
+    channels_last: ChannelsLast = False,
+    seed: Seed = 0,
 ) -> None:
     """Show what a network looks at: attribution maps of images, clean and adversarial, layer by layer.
 
@@ -47,7 +60,6 @@ def explain(
     if not method:
         known = ", ".join(registry.plugins("selplug.attributions"))
         raise InputError(f"give --method NAME, or several; there are: {known or 'none'}")
-    load_subject = registry.load("selplug.subjects", flags["subject"])
 
     import torch
 
@@ -61,24 +73,22 @@ def explain(
 
     files, found = find_images(images, max_images)
     check_writable(output)
-    place = resolve_device(flags["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
-    options: dict[str, Any] = {key: plain_option(flags[key]) for key in SHARED[2:]}
-    options["model_kwargs"] = specs.keyword_arguments(flags["model_kwargs"] or [], "--model-kwargs")
-    options["optional_data"] = True
-    subject = load_subject(model, options)
-    check_fits(output, {"model": subject.name, **subject.info})
+    place = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    options = subject_options(context) | {"batch_size": batch_size, "seed": seed, "channels_last": channels_last}
+    explained = load_subject(subject, model, options | {"optional_data": True})
+    check_fits(output, {"model": explained.name, **explained.info})
     if not quiet:
         typer.echo(f"images: {len(files)} of {found}; target: {target}; adversarial images by {perturb}", err=True)
     explanation = explain_subject(
-        subject,
+        explained,
         files,
         method,
         perturb,
         layers=layer,
         target=target,
         device=place,
-        seed=flags["seed"],
-        channels_last=flags["channels_last"],
+        seed=seed,
+        channels_last=channels_last,
         progress=not quiet,
         settings={"images_found": found, "command": context.obj},
     )

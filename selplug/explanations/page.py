@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..core.clean import CLEAN
 from ..report.page import command_line, flat, resource, template
 from ..report.png import difference, png_uri
 from ..report.style import percent, printable, short_number
 from ..report.tables import Table
 from . import overlays
 from .record import ExplanationRecord, pictures
-from .run import ADVERSARIAL, CLEAN, ExplainedImage
+from .run import ADVERSARIAL, ExplainedImage
 
 #: Image width in CSS pixels.
 WIDTH = 168

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..core.clean import CLEAN
 from ..report.jsonable import jsonable
 from ..report.png import difference, rounded
 from ..report.style import printable
 from . import overlays
-from .run import ADVERSARIAL, CLEAN, ExplainedImage, Map
+from .run import ADVERSARIAL, ExplainedImage, Map
 
 if TYPE_CHECKING:
     pass

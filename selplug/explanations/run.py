@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..core.clean import CLEAN
 from ..core.errors import InputError
 from ..core.inputs import count_classes, image_batch, to_unit_range
 from ..core.model.capture import find_layers, uncompiled
@@ -20,7 +21,7 @@ from ..core.perturb import batch_seed, run_perturbation
 from ..core.types import Attribution, Perturbation, Progress, Subject
 from .attribution import Explainer
 
-CLEAN, ADVERSARIAL = "clean", "adversarial"
+ADVERSARIAL = "adversarial"
 #: Without a choice of layers: the last one of each of the last few resolutions.
 DEFAULT_LAYERS = 3
 #: ``target`` instead of a class number.

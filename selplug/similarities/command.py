@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .. import registry, specs
 from ..core.errors import InputError, SelplugError
-from ..run.subject_flags import SHARED, plain_option
+from ..run.subject_flags import (
+    DEFAULT,
+    BatchSize,
+    ChannelsLast,
+    Device,
+    Seed,
+    SubjectName,
+    load_subject,
+    subject_options,
+)
 
 _MODEL = "A timm model name (hf-hub: too), the folder or a checkpoint of a timm training run, or FILE.py:factory."
 
@@ -48,14 +56,16 @@ def similarity(
         "selplug-similarity"
     ),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no tables.")] = False,
-    **flags: Any,
+    subject: SubjectName = DEFAULT,
+    device: Device = None,
+    batch_size: BatchSize = 128,
+    channels_last: ChannelsLast = False,
+    seed: Seed = 0,
 ) -> None:
     """Compare two networks, or two checkpoints of one, layer by layer on the same images.
 
     Flags of model and data are those of audit, for both models.
     """
-    load_subject = registry.load("selplug.subjects", flags["subject"])
-
     import torch
 
     from ..core.measures.alignment import MIN_SAMPLES
@@ -68,16 +78,17 @@ def similarity(
     from .record import PAGE
 
     check_writable(output)
-    place = resolve_device(flags["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
-    options: dict[str, Any] = {key: plain_option(flags[key]) for key in SHARED[2:] if key != "checkpoint"}
-    options["model_kwargs"] = specs.keyword_arguments(flags["model_kwargs"] or [], "--model-kwargs")
+    place = resolve_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    options = subject_options(context) | {"batch_size": batch_size, "seed": seed, "channels_last": channels_last}
     subjects = []
     for key, model, checkpoint in (("a", model_a, checkpoint_a), ("b", model_b, checkpoint_b)):
         try:
-            subjects.append(load_subject(model, options | {"checkpoint": str(checkpoint) if checkpoint else None}))
+            subjects.append(
+                load_subject(subject, model, options | {"checkpoint": str(checkpoint) if checkpoint else None})
+            )
         except SelplugError as error:
             raise InputError(f"{model} ({key}): {error}") from error
-    whole_maps = {"block": max(MIN_SAMPLES, min(flags["batch_size"], BLOCK))} if flatten else {}
+    whole_maps = {"block": max(MIN_SAMPLES, min(batch_size, BLOCK))} if flatten else {}
     report = similarity_of_subjects(
         subjects[0],
         subjects[1],
@@ -88,9 +99,9 @@ def similarity(
         flatten=flatten,
         **whole_maps,
         device=place,
-        channels_last=flags["channels_last"],
+        channels_last=channels_last,
         progress=not quiet,
-        settings={"seed": flags["seed"], "command": context.obj},
+        settings={"seed": seed, "command": context.obj},
     )
     report.save(output)
     if not quiet:

@@ -1,13 +1,13 @@
 from .attributions import attribution
 from .budgets import worst_case_attacks
-from .language import keyword_arguments, parse_spec, parse_value, spec_name, split_specs, sweep
+from .language import LEVEL, parse_spec, parse_value, spec_name, split_specs, sweep
 from .options import check_options
 from .perturbations import perturbation, perturbations
 
 __all__ = [
+    "LEVEL",
     "attribution",
     "check_options",
-    "keyword_arguments",
     "parse_spec",
     "parse_value",
     "perturbation",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from ..core.errors import InputError
@@ -112,14 +111,3 @@ def parse_value(text: str) -> bool | int | float | str:
             return float(text)
         except ValueError:
             return text
-
-
-def keyword_arguments(items: Iterable[str], what: str) -> dict[str, Any]:
-    """``["a=1", "b=x"]`` -> ``{"a": 1, "b": "x"}``; ``what`` is the option that errors name."""
-    arguments = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not (equals and key.isidentifier()):
-            raise InputError(f"{what}: expected key=value, got {item!r}")
-        arguments[key] = parse_value(value)
-    return arguments

@@ -1,17 +1,30 @@
-"""Pages in a real browser: one for all tests; whatever a page sends or says in its console fails the test."""
+"""Pages in a real browser: one for all tests; whatever a page sends or says in its console fails the test.
+
+Without a browser the tests are skipped, or fail where SELPLUG_REQUIRE_BROWSER is 1.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 #: Programs to try, that of the environment first.
 CHROMIUM = (os.environ.get("SELPLUG_CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome")
+#: Milliseconds after which something hangs, on machines that do much else at the same time too.
+PATIENCE = 180_000
+
+
+def missing(reason: str) -> NoReturn:
+    """Skips, or fails where a browser is required."""
+    if os.environ.get("SELPLUG_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"{reason}, and SELPLUG_REQUIRE_BROWSER is 1")
+    pytest.skip(reason)
 
 
 class Opened:
@@ -23,7 +36,15 @@ class Opened:
     def settle(self) -> None:
         """Waits until nothing is left to draw."""
         # Not wait_for_function: the page's own policy forbids what that does.
-        self.page.wait_for_selector("html[data-waiting='0']", state="attached", timeout=60_000)
+        self.page.wait_for_selector("html[data-waiting='0']", state="attached", timeout=PATIENCE)
+
+    def until(self, read: Callable[[], object], expected: object) -> None:
+        """Waits until what is read is as expected: what a browser does with its next frame, or when it finds time."""
+        for _ in range(PATIENCE // 100):
+            if read() == expected:
+                return
+            self.page.wait_for_timeout(100)
+        assert read() == expected
 
     def traces(self, plot: str) -> list[dict[str, Any]]:
         """What plotly drew last."""
@@ -46,13 +67,16 @@ class Opened:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
+    if importlib.util.find_spec("playwright") is None:
+        missing("needs Playwright")
+    from playwright.sync_api import sync_playwright
+
     program = next((path for name in CHROMIUM if name and (path := shutil.which(name))), None)
     if program is None:
-        pytest.skip("needs Chromium; SELPLUG_CHROMIUM can name it")
-    with playwright.sync_playwright() as driver:
+        missing("needs Chromium; SELPLUG_CHROMIUM can name it")
+    with sync_playwright() as driver:
         # Without a sandbox of its own it runs in containers too; it opens nothing but our files.
-        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox"], timeout=PATIENCE)
         yield started
         started.close()
 
@@ -72,7 +96,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Opened]]:
         path = tmp_path / "page.html"
         path.write_bytes(html.encode())
         context = browser.new_context(**{"viewport": {"width": 1200, "height": 900}} | options)
-        context.set_default_timeout(60_000)  # machines that do much else at the same time
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         context.route(lambda url: not url.startswith("file:"), requested)
         page = context.new_page()

@@ -6,7 +6,7 @@ import dataclasses
 import re
 
 import pytest
-from sample_report import large_report, sample_report
+from sample_report import large_report, sample_report, with_perturbations
 
 from selplug.audits.engine.results import Examples
 from selplug.audits.page.page import render
@@ -53,6 +53,7 @@ CONTRAST = """() => {
 }"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast(open_page, scheme):
     opened = open_page(PAGE, color_scheme=scheme)
@@ -67,6 +68,7 @@ def test_contrast(open_page, scheme):
     assert [pair for pair in found if pair[0] < 4.5] == []
 
 
+@pytest.mark.slow
 def test_a_change_of_the_scheme_reaches_the_plots(open_page):
     opened = open_page(PAGE, color_scheme="light")
 
@@ -75,10 +77,10 @@ def test_a_change_of_the_scheme_reaches_the_plots(open_page):
 
     assert ink() == "#1b1f24"
     opened.page.emulate_media(color_scheme="dark")
-    opened.page.wait_for_timeout(500)  # the page is told with the next frame
-    assert ink() == "#e6e9ed"
+    opened.until(ink, "#e6e9ed")  # the page is told with the next frame
 
 
+@pytest.mark.slow
 def test_paper_is_white_and_shows_what_is_chosen(open_page):
     opened = open_page(PAGE, color_scheme="dark")
     page = opened.page
@@ -98,6 +100,7 @@ def test_paper_is_white_and_shows_what_is_chosen(open_page):
     assert page.pdf()[:5] == b"%PDF-"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("many", [False, True])
 def test_a_narrow_screen_scrolls_one_way_only(open_page, many):
     html = render(large_report(layers=30, units=16, examples=1, size=8)) if many else PAGE
@@ -111,6 +114,7 @@ def test_a_narrow_screen_scrolls_one_way_only(open_page, many):
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
+@pytest.mark.slow
 def test_every_control_has_a_name(open_page):
     page = open_page(render(large_report(layers=3, units=8, examples=2, size=8))).page
     page.locator(".picker summary").click()
@@ -134,6 +138,7 @@ def test_every_control_has_a_name(open_page):
     assert doubles == []
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_everything(open_page):
     opened = open_page(PAGE)
     page = opened.page
@@ -184,21 +189,24 @@ def test_the_keyboard_reaches_everything(open_page):
     assert page.locator(".numbers[data-plot='selectivity'] th[aria-sort=ascending]").count() == 1
 
 
+@pytest.mark.slow
 def test_less_motion(open_page):
     calm = open_page(PAGE, reduced_motion="reduce").page
     assert calm.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", [HOSTILE[0], *(pytest.param(name, marks=pytest.mark.slow) for name in HOSTILE[1:])])
 def test_names_are_text(open_page, name):
     report = sample_report(layers=2, names=("clean", name))
     result = report.result
     layers = tuple(dataclasses.replace(layer, name=f"{name}{i}", kind=name) for i, layer in enumerate(result.layers))
     examples = Examples(result.examples.labels, result.examples.images, result.examples.predictions)
     subject = {**report.subject, "model": name, "class_names": [name] * 10}
-    settings = {"perturbations": [{"name": name, "kind": "attack", "options": {"corruption": name, "severity": 1}}]}
     result = dataclasses.replace(result, worst_case=None, layers=layers, examples=examples)
-    opened = open_page(render(dataclasses.replace(report, subject=subject, settings=settings, result=result)))
+    report = dataclasses.replace(report, subject=subject, result=result, settings={})
+    entry = {"name": name, "kind": "attack", "options": {"corruption": name, "severity": 1}}
+    rendered = render(with_perturbations(report, [entry]))
+    opened = open_page(rendered)
     page = opened.page
     page.locator(".picker summary").click()
     page.locator("#layer-picker").select_option("1")
@@ -218,8 +226,5 @@ def test_names_are_text(open_page, name):
     assert page.evaluate("document.querySelectorAll('[onfocus], [onerror], [autofocus]').length") == 0
     # And the view comes back by these names.
     address = page.evaluate("location.hash")
-    again = open_page(
-        page.content() and render(dataclasses.replace(report, subject=subject, settings=settings, result=result)),
-        address,
-    )
+    again = open_page(page.content() and rendered, address)
     assert again.layer() == "1"

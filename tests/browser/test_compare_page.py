@@ -7,6 +7,8 @@ from sample_comparison import family, trained_report
 
 import selplug
 
+pytestmark = pytest.mark.slow
+
 PLOT = "link-corruptions"
 
 

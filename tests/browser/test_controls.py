@@ -33,6 +33,7 @@ def means(report, place, key="mean"):
     return pytest.approx([layer.conditions[name]["selectivity"][key] for layer in report.result.layers], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_it_opens_with_a_few_conditions_and_their_numbers(many):
     first = presets(MANY)[0].places
     assert 0 in first
@@ -69,6 +70,7 @@ def test_buttons_below_a_plot(few):
     assert few.shown() == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_presets_filter_and_boxes(many):
     page = many.page
     page.locator(".picker summary").click()
@@ -88,6 +90,7 @@ def test_presets_filter_and_boxes(many):
     assert page.locator("#plot-selectivity .legend [data-place]").count() == 6
 
 
+@pytest.mark.slow
 def test_the_layer_picker_leads_spectrum_units_and_values(many):
     def check(index: int) -> None:
         layer = MANY.result.layers[index]
@@ -114,30 +117,37 @@ def test_the_layer_picker_leads_spectrum_units_and_values(many):
     check(2)
 
 
+@pytest.mark.slow
 def test_a_click_on_the_map_chooses_layer_and_condition(many):
     page = many.page
     canvas = page.locator(".canvas[data-plot='overview']")
     canvas.scroll_into_view_if_needed()
     z = many.traces("overview")[0]["z"]
     assert z[7] == pytest.approx(means(MANY, 7).expected, rel=1e-2)
-    spot = canvas.evaluate(
-        """(plot) => {
-            const {xaxis, yaxis} = plot._fullLayout, box = plot.getBoundingClientRect();
-            return [box.left + xaxis._offset + xaxis.c2p(2), box.top + yaxis._offset + yaxis.c2p(20)];
-        }"""
-    )
+
+    def spot() -> list[float]:
+        return canvas.evaluate(
+            """(plot) => {
+                const {xaxis, yaxis} = plot._fullLayout, box = plot.getBoundingClientRect();
+                return [box.left + xaxis._offset + xaxis.c2p(2), box.top + yaxis._offset + yaxis.c2p(20)];
+            }"""
+        )
+
     assert 20 not in many.shown()
     # Below the controls, which stay at the top.
-    page.evaluate("(y) => scrollBy(0, y - 450)", spot[1])
+    page.evaluate("(y) => scrollBy({top: y - 450, behavior: 'instant'})", spot()[1])
     many.settle()
-    page.wait_for_timeout(600)
-    page.mouse.move(spot[0] + 3, 452)
-    page.mouse.click(spot[0], 450)
+    many.until(lambda: abs(spot()[1] - 450) < 1, True)
+    x, y = spot()
+    page.mouse.move(x + 3, y + 2)
+    canvas.locator(".hovertext").first.wait_for()
+    page.mouse.click(x, y)
     assert 20 in many.shown()
     assert many.layer() == "2"
     assert "layer" in page.locator("#status").inner_text()
 
 
+@pytest.mark.slow
 def test_the_map_shows_changes_from_clean(many):
     page = many.page
     page.locator("#plot-overview").get_by_label("Show", exact=True).select_option("change")
@@ -150,6 +160,7 @@ def test_the_map_shows_changes_from_clean(many):
     assert z[7] == pytest.approx([b - a for a, b in zip(clean, other, strict=True)], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_a_view_comes_back_from_its_address(many, open_page):
     page = many.page
     page.locator(".picker summary").click()
@@ -168,6 +179,7 @@ def test_a_view_comes_back_from_its_address(many, open_page):
     assert -10 <= box["y"] < 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "address", ["#?layer=none&conditions=&condition=no&preset=x", "#x?%ff&selectivity-1=q", "#nowhere"]
 )
@@ -177,6 +189,7 @@ def test_an_address_of_another_report_does_no_harm(open_page, address):
     assert opened.traces("selectivity") is not None
 
 
+@pytest.mark.slow
 def test_sorting_a_table(few):
     page = few.page
     head = page.locator("#layers thead th", has_text="dead")
@@ -188,6 +201,7 @@ def test_sorting_a_table(few):
         assert first.inner_text() == name
 
 
+@pytest.mark.slow
 def test_numbers_of_every_plot_as_a_table(few):
     page = few.page
     for details in page.locator("details.numbers").all():
@@ -201,6 +215,7 @@ def test_numbers_of_every_plot_as_a_table(few):
     assert row == ["2 · layer1.act", *["0.25"] * 3, *["0.04"] * 3]
 
 
+@pytest.mark.slow
 def test_images_of_a_sample_under_the_chosen_conditions(few):
     page = few.page
     assert page.locator(".gallery img:visible").count() == 4 + 2 * 2 * 4
@@ -212,6 +227,7 @@ def test_images_of_a_sample_under_the_chosen_conditions(few):
     assert page.locator(".gallery tbody tr:visible").count() == 2
 
 
+@pytest.mark.slow
 def test_definitions_open_in_place(few):
     page = few.page
     link = page.locator("#selectivity").get_by_role("link", name="how it is defined")
@@ -223,6 +239,7 @@ def test_definitions_open_in_place(few):
     assert link.evaluate("(link) => document.activeElement === link")
 
 
+@pytest.mark.slow
 def test_one_condition_and_one_layer(open_page):
     report = sample_report(layers=1, names=("clean",))
     result = dataclasses.replace(report.result, worst_case=None)

@@ -31,6 +31,7 @@ def test_without_a_script_tables_and_definitions_are_there(browser, tmp_path):
     path = tmp_path / "plain.html"
     path.write_text(render(sample_report()), encoding="utf-8")
     context = browser.new_context(java_script_enabled=False)
+    context.set_default_timeout(180_000)
     page = context.new_page()
     page.goto(path.as_uri())
     assert page.locator("#layers table").is_visible()
@@ -41,23 +42,26 @@ def test_without_a_script_tables_and_definitions_are_there(browser, tmp_path):
     context.close()
 
 
+@pytest.mark.slow
 def test_the_section_of_the_address_is_in_view_and_long_tables_are_printed(open_page):
     """Whatever is drawn above it meanwhile; tables that are far away are not laid out, on paper they are."""
-    page = open_page(render(large_report(60, 16, examples=1)), "#definitions").page
+    opened = open_page(render(large_report(60, 16, examples=1)), "#definitions")
+    page = opened.page
     top = page.evaluate("document.querySelector('#definitions').getBoundingClientRect().top")
     assert top == pytest.approx(80, abs=2)
     last = page.locator("#layers tbody tr:last-child th")
     page.evaluate("scrollTo({top: 0, behavior: 'instant'})")
-    page.wait_for_timeout(500)
-    assert last.inner_text() == ""
+    opened.until(last.inner_text, "")
     page.emulate_media(media="print")
     assert last.inner_text() == "stages.4.blocks.11.act2"
 
 
+@pytest.mark.slow
 def test_200_layers_under_90_conditions_stay_small():
     assert len(render(large_report()).encode()) < 15_000_000
 
 
+@pytest.mark.slow
 def test_the_page_of_a_similarity(open_page):
     """The same frame, without conditions and without a layer to pick."""
     torch.manual_seed(0)

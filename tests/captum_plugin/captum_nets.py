@@ -39,6 +39,12 @@ def method(name: str) -> Any:
     return registry.load("selplug.attributions", name)
 
 
+def make(name: str, model: nn.Module, layer: Any, loader: Any, **options: Any) -> Any:
+    """A method of that name, fitted where it can be."""
+    made = method(name)(model, layer, **options)
+    return made if name == "input-unit-gradient" else made.fit(loader)
+
+
 def stored(model: nn.Module, module: nn.Module, images: Any, given: bool = False) -> list[np.ndarray]:
     """What a module puts out (or is given), copied by a hook of the test's own, one array per call."""
     calls: list[np.ndarray] = []

@@ -25,6 +25,7 @@ PER_CLASS = {"train": 60, "test": 50}
 
 pytestmark = [
     pytest.mark.data,
+    pytest.mark.slow,
     pytest.mark.skipif(not (ARCHIVE.exists() and WEIGHTS.exists()), reason=f"needs {ARCHIVE.name} and {WEIGHTS.name}"),
 ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 
 import numpy as np
 import pytest
@@ -262,6 +261,7 @@ def test_a_second_pass_before_the_first_one_records_nothing_either():
     assert len(regularizer._recorder.forget()) == 2
 
 
+@pytest.mark.slow
 def test_compiled():
     expected = make()
     penalty = trades(expected, SelectivityRegularizer(expected, 0.7, normalized(PIXELS)[:2]))
@@ -286,10 +286,9 @@ def test_the_second_pass_draws_its_own_random_numbers():
     assert model.bn.num_batches_tracked == 3  # as any training pass
 
 
-def _rank(rank: int, port: int, results: str, half: int) -> None:
+def _rank(rank: int, results: str, half: int) -> None:
     torch.set_num_threads(1)
-    store = torch.distributed.TCPStore("127.0.0.1", port, 2, rank == 0)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{results}/meet", rank=rank, world_size=2)
     images, labels = normalized(PIXELS), LABELS
     model = make(norm=False)
     attack = perturber(model, plain_push)
@@ -314,6 +313,7 @@ def plain_push(model: nn.Module) -> Perturb:
     return perturb
 
 
+@pytest.mark.slow
 def test_two_ranks_equal_one_process_on_the_whole_batch(tmp_path):
     """The second pass goes through the plain module, the first one through DistributedDataParallel."""
     model = make(norm=False)
@@ -324,9 +324,6 @@ def test_two_ranks_equal_one_process_on_the_whole_batch(tmp_path):
         logits = model(images)
         (F.cross_entropy(logits, labels) + 6 * kl_divergence(logits, second_pass(model, moved))).backward()
     expected = [parameter.grad for parameter in model.parameters()]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, (port, str(tmp_path), 3), nprocs=2)
+    multiprocessing.spawn(_rank, (str(tmp_path), 3), nprocs=2)
     for rank in range(2):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-5, atol=1e-6)

@@ -61,7 +61,7 @@ def test_procrustes_is_what_the_best_rotation_leaves(samples, units, others):
     assert 0 < expected < 2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(5, 40), st.integers(1, 12), st.integers(0, 10**6), st.floats(1e-6, 1e6), st.floats(-100, 100))
 def test_rotation_scale_and_shift_change_nothing(samples, units, seed, scale, shift):
     x, y = related(samples, units, 7, seed)

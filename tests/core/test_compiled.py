@@ -74,6 +74,7 @@ def call(model: nn.Module, images: Tensor) -> Tensor:
     return model(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=needs_compiler)])
 def test_compiled_logits_and_gradients_are_those_of_the_model(backend, channels_last):
@@ -103,6 +104,7 @@ def test_compiled_logits_and_gradients_are_those_of_the_model(backend, channels_
     assert counters["stats"]["unique_graphs"] <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_compiled_attacks_find_the_same_images(channels_last):
     model = make_model()
@@ -118,6 +120,7 @@ def test_compiled_attacks_find_the_same_images(channels_last):
     assert compiled.to_dict()["settings"]["torchcompile"] == "aot_eager"
 
 
+@pytest.mark.slow
 def test_compiled_code_of_one_network_is_not_used_for_another_with_hooks():
     compiled = {}
     for name in ("without", "with"):
@@ -159,6 +162,7 @@ def test_a_compiled_run_leaves_no_trace(caplog):
     assert not counters["stats"]["unique_graphs"]  # what others compiled is still there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_place", [False, True])
 def test_a_model_that_its_user_compiled_is_taken(in_place):
     model = make_model()
@@ -201,6 +205,7 @@ def test_backends_are_named():
         audit(make_model(), torchcompile="resnet18")
 
 
+@pytest.mark.slow
 def test_a_missing_compiler_is_told(tmp_path):
     program = (
         "import selplug, torch\n"

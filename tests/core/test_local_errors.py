@@ -1,128 +1,32 @@
-"""Local errors: values, gradients that stay within a stage, and every way of training that they have to survive."""
+"""Local errors: values, gradients that stay within a stage, and stages that cannot be trained apart."""
 
 from __future__ import annotations
 
 import copy
 import io
-import socket
 
 import pytest
 import torch
-from torch import Tensor, multiprocessing, nn
+from local_errors_nets import (
+    CLASSES,
+    IMAGES,
+    LABELS,
+    STAGES,
+    attach,
+    by_hand,
+    gradients,
+    make,
+    same,
+    step,
+)
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from selplug.core.errors import CaptureError, InputError
 from selplug.core.training.local_errors import LocalErrors, random_classifier
 from selplug.core.training.regularizer import SelectivityRegularizer
 
-CLASSES = 4
-STAGES = ("one", "two", "three")
-IMAGES = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-LABELS = torch.arange(16) % CLASSES
 SOFT = torch.rand(16, CLASSES, generator=torch.Generator().manual_seed(2)).softmax(1)
-
-
-class Two(nn.Module):
-    """Two maps of different size."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.wide, self.narrow = nn.Conv2d(6, 5, 3), nn.Conv2d(6, 7, 3, 2)
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [self.wide(x), self.narrow(x)]
-
-
-class Net(nn.Module):
-    """A map, two maps in a list, tokens with channels last; in-place activations behind the ends of stages."""
-
-    def __init__(self, reentrant: bool | None = None) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 6, 3)
-        self.one = nn.Sequential(nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 6, 1))
-        self.relu = nn.ReLU(inplace=True)
-        self.two = Two()
-        self.embed = nn.Linear(12, 9)
-        self.three = nn.Sequential(nn.LayerNorm(9), nn.Linear(9, 9), nn.GELU())
-        self.norm = nn.LayerNorm(9)
-        self.head = nn.Linear(9, CLASSES)
-        self.reentrant = reentrant
-
-    def part_one(self, x: Tensor) -> Tensor:
-        return self._maybe(self.one, self.stem(x))
-
-    def part_two(self, x: Tensor) -> list[Tensor]:
-        return self.two(self.relu(x))
-
-    def part_three(self, x: list[Tensor]) -> Tensor:
-        wide, narrow = x
-        tokens = torch.cat([self.relu(wide)[:, :, ::2, ::2], narrow], 1).flatten(2).transpose(1, 2)
-        return self._maybe(self.three, self.embed(tokens))
-
-    def part_head(self, x: Tensor) -> Tensor:
-        return self.head(self.norm(x).mean(1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.part_head(self.part_three(self.part_two(self.part_one(x))))
-
-    def _maybe(self, block: nn.Module, x: Tensor) -> Tensor:
-        if self.reentrant is None:
-            return block(x)
-        return checkpoint(block, x, use_reentrant=self.reentrant)
-
-
-def make(**options: object) -> Net:
-    torch.manual_seed(0)
-    return Net(**options)
-
-
-def attach(model: nn.Module, stages: tuple[str, ...] = STAGES, **options: object) -> LocalErrors:
-    return LocalErrors(model, stages, F.cross_entropy, IMAGES[:2], **options)
-
-
-def gradients(model: nn.Module) -> dict[str, Tensor | None]:
-    found = {name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
-    model.zero_grad()
-    return found
-
-
-Step = tuple[Tensor, dict[str, "Tensor | None"]]
-
-
-def step(model: nn.Module, local: LocalErrors, call: object = None, targets: Tensor = LABELS) -> Step:
-    """Losses (head, then stages) and the gradients of their sum."""
-    task = local.criterion((model if call is None else call)(IMAGES), targets)
-    (task + local(targets)).backward()
-    return torch.cat([task.detach().unsqueeze(0), local.losses]), gradients(model)
-
-
-def by_hand(model: Net, targets: Tensor = LABELS, criterion: object = F.cross_entropy, seed: int = 0) -> Step:
-    """One part of the network after the other, each from what the one before gave, with its own backward pass."""
-    losses, x = [], IMAGES
-    for number, part in enumerate((model.part_one, model.part_two, model.part_three)):
-        output = part(x)
-        if number == 2:  # tokens
-            features = output.mean(1)
-        else:
-            maps = output if isinstance(output, list) else [output]
-            features = torch.cat([item.mean((2, 3)) for item in maps], 1)
-        loss = criterion(features @ random_classifier(features.shape[1], CLASSES, seed, number), targets)
-        loss.backward(retain_graph=True)
-        losses.append(loss.detach())
-        # the next part writes into what it is given
-        x = [item.detach().clone() for item in output] if isinstance(output, list) else output.detach().clone()
-    loss = criterion(model.part_head(x), targets)
-    loss.backward()
-    return torch.stack([loss.detach(), *losses]), gradients(model)
-
-
-def same(ours: Step, theirs: Step, tolerance: float = 1e-5) -> None:
-    torch.testing.assert_close(ours[0], theirs[0], rtol=tolerance, atol=tolerance)
-    assert ours[1].keys() == theirs[1].keys()
-    for name in ours[1]:
-        assert ours[1][name] is not None, name
-        torch.testing.assert_close(ours[1][name], theirs[1][name], rtol=tolerance, atol=tolerance, msg=name)
 
 
 @pytest.mark.parametrize(
@@ -260,60 +164,6 @@ def test_attaching_leaves_no_trace():
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_channels_last():
-    expected = by_hand(make())
-    model = make().to(memory_format=torch.channels_last)
-    images = IMAGES.to(memory_format=torch.channels_last)
-    same(step(model, attach(model), lambda _: model(images)), expected)
-
-
-def test_autocast_keeps_local_errors_in_single_precision():
-    model = make()
-    local = attach(model)
-    seen = []
-    local.criterion = lambda logits, targets: seen.append(logits.dtype) or F.cross_entropy(logits, targets)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = model(IMAGES)
-        loss = local(LABELS)
-    assert logits.dtype == torch.bfloat16
-    assert seen == [torch.float32] * 3
-    loss.backward()
-    torch.testing.assert_close(local.losses, by_hand(make())[0][1:], rtol=0.02, atol=0.02)
-
-
-def test_double_precision():
-    model = make().double()
-    local = LocalErrors(model, STAGES, F.cross_entropy, IMAGES[:2].double())
-    model(IMAGES.double())
-    assert local(LABELS).dtype == torch.float64
-
-
-def test_checkpointed_stages_are_read_once():
-    expected = by_hand(make())
-    model = make(reentrant=False)
-    local = attach(model)
-    task = F.cross_entropy(model(IMAGES), LABELS)
-    loss = task + local(LABELS)
-    with torch.no_grad():
-        model(IMAGES)  # a look in between must not confuse the second run
-    loss.backward()
-    same((torch.cat([task.detach().unsqueeze(0), local.losses]), gradients(model)), expected)
-    with pytest.raises(CaptureError, match="layers have not run"):
-        local(LABELS)
-
-
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compiled(backend):
-    expected = by_hand(make())
-    model = make()
-    local = attach(model)
-    compiled = torch.compile(model, backend=backend, fullgraph=True)
-    same(step(model, local, compiled), expected)
-    model.load_state_dict(make().state_dict())
-    with torch.compiler.set_stance("fail_on_recompile"):
-        same(step(model, local, compiled), expected)
-
-
 def test_the_classifiers_come_from_the_seed_and_have_the_stated_scale():
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -325,35 +175,6 @@ def test_the_classifiers_come_from_the_seed_and_have_the_stated_scale():
     for other in others:  # the last: what a network initialized from the same seed draws
         correlation = torch.corrcoef(torch.stack([first.flatten(), other.flatten()]))[0, 1]
         assert abs(correlation.item()) < 0.03
-
-
-def _rank(rank: int, port: int, results: str) -> None:
-    torch.set_num_threads(1)
-    store = torch.distributed.TCPStore("127.0.0.1", port, 2, rank == 0)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    model = make()
-    model.one[0].eval()  # a batch norm that sees half of the batch
-    local = attach(model)
-    parallel = nn.parallel.DistributedDataParallel(model)
-    half = slice(rank * 8, (rank + 1) * 8)
-    for _ in range(2):  # DistributedDataParallel complains in the second pass of parameters without gradients
-        model.zero_grad()
-        task = F.cross_entropy(parallel(IMAGES[half]), LABELS[half])
-        (task + local(LABELS[half])).backward()
-    torch.save(gradients(model), f"{results}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_ranks_equal_one_process_on_the_whole_batch(tmp_path):
-    model = make()
-    model.one[0].eval()
-    expected = step(model, attach(model))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, (port, str(tmp_path)), nprocs=2)
-    for rank in range(2):
-        same((expected[0], torch.load(tmp_path / f"{rank}.pt")), expected)
 
 
 class Skip(nn.Module):
@@ -432,13 +253,3 @@ def test_the_axis_of_an_output_that_is_permuted_before_it_is_used(copy, channels
 def test_a_seed_that_is_none(seed):
     with pytest.raises(InputError, match="whole number >= 0 as seed"):
         attach(make(), seed=seed)
-
-
-def test_a_model_that_was_compiled_and_run_is_an_error():
-    model = make()
-    compiled = torch.compile(model, backend="eager")
-    compiled(IMAGES)
-    local = attach(compiled)
-    compiled(IMAGES)
-    with pytest.raises(CaptureError, match=r"before torch\.compile"):
-        local(LABELS)

@@ -84,7 +84,7 @@ def test_dimensionality_equals_the_loops():
     assert values["rank_limited"] is False
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, N - 1), max_size=8), st.booleans())
 def test_any_batching_gives_the_result_of_one_batch(cuts, give_shuffled):
     responses, targets = data()
@@ -197,6 +197,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_reduce_by_sums():
     responses, targets = data()
     selectivity, dimensionality = ClassSelectivity(C, U), Dimensionality(U)

@@ -226,7 +226,7 @@ def test_rounding_is_clamped(net, images):
     assert float(result.images.max()) == 1
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.floats(0, 1))
 def test_sizes_are_those_of_numpy(seed, count, strength):
     generator = np.random.default_rng(seed)

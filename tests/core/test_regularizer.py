@@ -1,87 +1,23 @@
-"""The selectivity penalty: its value, its gradient, and every way of training that it has to survive."""
+"""The selectivity penalty: its value, its gradient, what it records, and what it refuses."""
 
 from __future__ import annotations
 
 import copy
 import io
 import logging
-import socket
 
 import numpy as np
 import pytest
 import reference
 import torch
-from torch import Tensor, multiprocessing, nn
+from regularizer_nets import CLASSES, IMAGES, LABELS, attach, gradients, make, plain, same, step
+from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from selplug.core.errors import CaptureError, InputError
 from selplug.core.measures.functional import class_means, class_selectivity, class_sums, selectivity_without_sync
-from selplug.core.model.capture import Capture, find_layers
+from selplug.core.model.capture import Capture
 from selplug.core.training.regularizer import SelectivityRegularizer
-
-CLASSES = 4
-IMAGES = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-LABELS = torch.arange(24) % CLASSES
-
-
-class Net(nn.Module):
-    """A module called twice, in-place and rectified activations, a batch norm, blocks that can be checkpointed."""
-
-    def __init__(self, norm: bool = True, reentrant: bool | None = None) -> None:
-        super().__init__()
-        self.conv, self.bn = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8) if norm else nn.Identity()
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(8, 8, 3)
-        self.block = nn.Sequential(nn.Conv2d(8, 6, 1), nn.SiLU(inplace=True), nn.Conv2d(6, 6, 1), nn.GELU())
-        self.head = nn.Linear(6, CLASSES)
-        self.reentrant = reentrant
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.conv2(self.relu(self.bn(self.conv(x)))))
-        if self.training and self.reentrant is not None:
-            x = checkpoint(self.block, x, use_reentrant=self.reentrant)
-        else:
-            x = self.block(x)
-        return self.head(x.mean((2, 3)))
-
-
-def make(**options: object) -> Net:
-    torch.manual_seed(0)
-    return Net(**options)
-
-
-def attach(model: nn.Module, alpha: float = 0.7, **options: object) -> SelectivityRegularizer:
-    return SelectivityRegularizer(model, alpha, IMAGES[:2].to(next(model.parameters()).dtype), **options)
-
-
-def gradients(model: nn.Module) -> list[Tensor]:
-    found = [p.grad.clone() for p in model.parameters()]
-    model.zero_grad()
-    return found
-
-
-def step(model: nn.Module, regularizer: SelectivityRegularizer, call: object = None) -> tuple[Tensor, list[Tensor]]:
-    """Penalty, and the gradients of the whole loss."""
-    logits = (model if call is None else call)(IMAGES)
-    penalty = regularizer(LABELS)
-    (F.cross_entropy(logits, LABELS) + penalty).backward()
-    return penalty.detach(), gradients(model)
-
-
-def plain(model: nn.Module, alpha: float = 0.7) -> tuple[Tensor, list[Tensor]]:
-    """The same by way of Capture and the measures' own formulas."""
-    with Capture(model, find_layers(model, IMAGES[:2])) as capture:
-        logits = model(IMAGES)
-    layers = [class_selectivity(*class_means(r, LABELS, CLASSES)).mean() for r in capture.responses.values()]
-    penalty = -alpha * torch.stack(layers).mean()
-    (F.cross_entropy(logits, LABELS) + penalty).backward()
-    return penalty.detach(), gradients(model)
-
-
-def same(ours: tuple[Tensor, list[Tensor]], theirs: tuple[Tensor, list[Tensor]], tolerance: float = 1e-5) -> None:
-    for a, b in zip([ours[0], *ours[1]], [theirs[0], *theirs[1]], strict=True):
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
 
 
 def test_value_and_gradient_are_those_of_the_formulas():
@@ -224,35 +160,6 @@ def test_close_and_with_take_the_hooks_off():
         regularizer(LABELS)
 
 
-def test_bfloat16_autocast_sums_in_float32():
-    model = make(norm=False)
-    exact, _ = step(model, attach(model))
-    model = make(norm=False)
-    regularizer = attach(model)
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = model(IMAGES)
-        penalty = regularizer(LABELS)
-    assert logits.dtype == torch.bfloat16
-    assert penalty.dtype == torch.float32
-    torch.testing.assert_close(penalty, exact, rtol=0.02, atol=1e-3)
-    penalty.backward()
-    assert all(g.isfinite().all() for g in gradients(model.conv))
-
-
-def test_the_loss_can_be_scaled_for_float16():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, CLASSES))
-    regularizer = attach(model)
-    found = []
-    for scale in (1.0, 2.0**10):
-        with torch.autocast("cpu", torch.float16):
-            loss = F.cross_entropy(model(IMAGES), LABELS) + regularizer(LABELS)
-        (loss * scale).backward()
-        found.append([g / scale for g in gradients(model)])
-    for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b, rtol=0.05, atol=1e-3)
-
-
 def test_gradients_near_dead_units_are_finite():
     model = make(norm=False).bfloat16()
     nn.init.constant_(model.conv2.bias, -1e4)  # all dead
@@ -337,175 +244,3 @@ def test_what_cannot_be_built_leaves_no_hooks():
         attach(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1)))
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert [layer.name for layer in attach(model, layers=["relu#2"]).layers] == ["relu#2"]
-
-
-def test_gradients_accumulate_over_batches():
-    model = make(norm=False)
-    regularizer = attach(model)
-    halves = []
-    for part in (slice(0, 12), slice(12, 24)):
-        model(IMAGES[part])
-        regularizer(LABELS[part]).backward()
-        halves.append([p.grad.clone() for p in model.conv.parameters()])
-    model.zero_grad()
-    for part in (slice(0, 12), slice(12, 24)):
-        model(IMAGES[part])
-        regularizer(LABELS[part]).backward()
-    for total, both in zip([p.grad for p in model.conv.parameters()], halves[1], strict=True):
-        torch.testing.assert_close(total, both)
-    assert not torch.equal(halves[0][0], halves[1][0])
-
-
-def test_channels_last():
-    model = make()
-    expected = plain(model)
-    model = make().to(memory_format=torch.channels_last)
-    images = IMAGES.to(memory_format=torch.channels_last)
-    same(step(model, attach(model), lambda _: model(images)), expected)
-
-
-@pytest.mark.parametrize("layers", [None, ["block.3"]])
-def test_checkpointed_blocks_are_counted_once(layers):
-    """Their second run, in the backward pass, saves what the first one saved, or torch refuses it."""
-    model = make()
-    expected = step(model, attach(model, layers=layers))
-    model = make(reentrant=False)
-    regularizer = attach(model, layers=layers)
-    logits = model(IMAGES)
-    penalty = regularizer(LABELS)
-    with torch.no_grad():
-        model(IMAGES)  # a look in between must not confuse the second run
-    (F.cross_entropy(logits, LABELS) + penalty).backward()
-    assert not regularizer._recorder._responses
-    same((penalty.detach(), gradients(model)), expected)
-
-
-def test_reentrant_checkpointing_is_refused_where_it_would_lose_the_gradient():
-    model = make(reentrant=True)
-    regularizer = attach(model)
-    logits = model(IMAGES)
-    with pytest.raises(CaptureError, match=r"block\.1.*use_reentrant=False"):
-        regularizer(LABELS)
-    logits.sum().backward()
-    model.zero_grad()
-    regularizer.close()
-    model = make()
-    expected = step(model, attach(model, layers=["relu"]))
-    model = make(reentrant=True)
-    same(step(model, attach(model, layers=["relu"])), expected)
-
-
-def test_timm_checkpointing():
-    timm = pytest.importorskip("timm")
-    found = []
-    for checkpointing in (False, True):
-        torch.manual_seed(0)
-        model = timm.create_model("test_efficientnet", num_classes=CLASSES)
-        model.set_grad_checkpointing(checkpointing)
-        regularizer = SelectivityRegularizer(model, 1.0, torch.rand(2, 3, 32, 32))
-        torch.manual_seed(1)
-        model(torch.rand(8, 3, 32, 32)).sum()
-        penalty = regularizer(LABELS[:8])
-        penalty.backward()
-        found.append((penalty.detach(), [p.grad for p in model.parameters() if p.grad is not None]))
-    same(*found)
-
-
-@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_compiled(backend):
-    model = make()
-    expected = plain(model)
-    model = make()
-    regularizer = attach(model)
-    compiled = torch.compile(model, backend=backend, fullgraph=True)
-    same(step(model, regularizer, compiled), expected)
-    model.load_state_dict(make().state_dict())
-    regularizer.alpha = 1.4  # a schedule must not compile anew
-    with torch.compiler.set_stance("fail_on_recompile"):
-        penalty, _ = step(model, regularizer, compiled)
-    torch.testing.assert_close(penalty, 2 * expected[0])
-
-
-def test_a_model_that_was_compiled_and_run_is_an_error():
-    model = make()
-    compiled = torch.compile(model, backend="eager")
-    compiled(IMAGES)
-    regularizer = attach(compiled)
-    compiled(IMAGES)
-    with pytest.raises(CaptureError, match=r"before torch\.compile"):
-        regularizer(LABELS)
-
-
-def test_running_sums():
-    model = make(norm=False)
-    batches = [(IMAGES[:10], LABELS[:10]), (IMAGES[10:], LABELS[10:])]
-    decay = 0.75
-    regularizer = attach(model, ema=decay)
-    responses = []
-    for images, labels in batches:
-        with Capture(model, regularizer.layers) as capture:
-            model(images)
-        penalty = regularizer(labels)
-        responses.append(torch.cat(list(capture.responses.values()), 1))
-    old, new = (class_sums(r, F.one_hot(y, CLASSES)) for r, (_, y) in zip(responses, batches, strict=True))
-    bias = (1 - decay) * decay + (1 - decay)
-    sums, weights = (
-        (decay * (1 - decay) * o.detach() + (1 - decay) * n.detach()) / bias for o, n in zip(old, new, strict=True)
-    )
-    index = class_selectivity(sums / weights.unsqueeze(1), weights)
-    torch.testing.assert_close(regularizer.selectivity, (index * regularizer._shares).sum())
-    # The gradient is that of the current sums, unscaled, at the running ones.
-    leaf = sums.requires_grad_()
-    index = class_selectivity(leaf / weights.unsqueeze(1), weights)
-    (expected,) = torch.autograd.grad((index * regularizer._shares).sum(), leaf)
-    (expected,) = torch.autograd.grad((-0.7 * expected * new[0]).sum(), model.conv.weight, retain_graph=True)
-    (found,) = torch.autograd.grad(penalty, model.conv.weight)
-    torch.testing.assert_close(found, expected)
-
-
-def test_running_sums_are_saved_and_survive_an_overflow():
-    model = make(norm=False)
-    regularizer = attach(model, ema=0.9)
-    assert regularizer.state_dict() == {}
-    model(IMAGES)
-    first = regularizer(LABELS)
-    state = regularizer.state_dict()
-    model(IMAGES * float("inf"))
-    assert not regularizer(LABELS).isfinite()
-    assert torch.equal(regularizer.state_dict()["sums"], state["sums"])
-    other = attach(make(norm=False), ema=0.9)
-    other.load_state_dict(state)
-    torch.testing.assert_close(other.state_dict(), state)
-    with pytest.raises(InputError, match="class sums of shape"):
-        attach(model, layers=["relu"]).load_state_dict(state)
-    model(IMAGES)
-    torch.testing.assert_close(regularizer(LABELS), first)
-    regularizer.alpha = 0
-    assert regularizer.state_dict() == {}
-
-
-def _rank(rank: int, port: int, results: str) -> None:
-    torch.set_num_threads(1)
-    store = torch.distributed.TCPStore("127.0.0.1", port, 2, rank == 0)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    model = make(norm=False)
-    regularizer = attach(model, sync=True)
-    parallel = nn.parallel.DistributedDataParallel(model)
-    # Labels are sorted, so that no rank alone has all classes.
-    order = LABELS.argsort()[rank * 12 : (rank + 1) * 12]
-    logits = parallel(IMAGES[order])
-    penalty = regularizer(LABELS[order])
-    (F.cross_entropy(logits, LABELS[order]) + penalty).backward()
-    torch.save((penalty.detach(), gradients(model)), f"{results}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_ranks_equal_one_process_on_the_whole_batch(tmp_path):
-    model = make(norm=False)
-    expected = step(model, attach(model, sync=True))  # no process group: as without
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, (port, str(tmp_path)), nprocs=2)
-    for rank in range(2):
-        same(torch.load(tmp_path / f"{rank}.pt"), expected)

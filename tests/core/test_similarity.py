@@ -67,7 +67,7 @@ def test_equal_blocks_give_the_plain_sum_of_the_paper():
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(4, 70),
     st.integers(4, 30),

@@ -17,7 +17,9 @@ from selplug_timm.subject import load
 
 from selplug import specs
 from selplug.audits.api import audit, audit_subject
-from selplug.audits.facts.corruptions import ALEXNET, summarize
+from selplug.audits.baseline import ALEXNET
+from selplug.audits.engine.results import Condition
+from selplug.audits.facts.corruptions import summarize
 from selplug.core.draw import balanced_draw
 from selplug.core.errors import InputError
 from selplug.core.types import Samples
@@ -132,8 +134,10 @@ def test_files_of_another_size_are_prepared_as_the_data(data):
 def test_mce_against_alexnet():
     options = {"corruption": "fog", "severity": 1, "strengths": "the ImageNet-C files"}
     names = [f"imagenetc/fog@{s}" for s in range(1, 6)]
-    entries = [{"name": name, "options": {**options, "severity": s}} for s, name in enumerate(names, 1)]
-    found = summarize({"perturbations": entries, "baseline": ALEXNET}, {"clean": 0.7, **dict.fromkeys(names, 0.5)})
+    clean = Condition("clean", "clean", 0.7, (0.6, 0.8), 100, 0.0, 0.0, kind="clean")
+    fog = Condition("", "", 0.5, (0.4, 0.6), 100, 1.0, 0.5, kind="corruption")
+    each = (dataclasses.replace(fog, name=name, options={**options, "severity": s}) for s, name in enumerate(names, 1))
+    found = summarize([clean, *each], ALEXNET)
     assert found["mce"] == pytest.approx(0.5 / 0.819324)
 
 

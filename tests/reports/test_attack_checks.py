@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import plotly.graph_objects as go
 import pytest
-from sample_report import sample_report
+from sample_report import sample_report, told
 
 from selplug.audits.engine.results import AttackProbe, Condition, Step, TargetSuccess, WorstCase
 from selplug.audits.facts.attack_checks import checks
@@ -20,8 +21,12 @@ N = 200
 GOOD = AttackProbe(32, zero_gradient=0.0, randomized=False, probabilities=False)
 
 
-def condition(name: str, accuracy: float, targeted: TargetSuccess | None = None) -> Condition:
-    return Condition(name, name, accuracy, (max(0, accuracy - 0.05), min(1, accuracy + 0.05)), N, 1.0, 0.1, targeted)
+def condition(entry: dict[str, Any], accuracy: float, targeted: TargetSuccess | None = None) -> Condition:
+    ci95 = (max(0, accuracy - 0.05), min(1, accuracy + 0.05))
+    return Condition(entry["name"], entry["name"], accuracy, ci95, N, 1.0, 0.1, targeted, **told(entry))
+
+
+CLEAN = condition({"name": "clean", "kind": "clean"}, 0.9)
 
 
 def attack(plugin: str, eps: float, steps: int = 10, kind: str = "attack", **options):
@@ -31,9 +36,8 @@ def attack(plugin: str, eps: float, steps: int = 10, kind: str = "attack", **opt
 
 def judged(entries, accuracies, probe=GOOD):
     """``{what should hold: passed}``, and the details."""
-    conditions = [condition("clean", 0.9)]
-    conditions += [condition(e["name"], a) for e, a in zip(entries, accuracies, strict=True)]
-    found = checks({"perturbations": entries}, conditions, probe)
+    conditions = [CLEAN, *(condition(e, a) for e, a in zip(entries, accuracies, strict=True))]
+    found = checks(conditions, probe)
     return {check.name: check.passed for check in found}, " ".join(check.detail for check in found)
 
 
@@ -116,8 +120,7 @@ def test_curves_join_what_differs_in_one_number():
     entries[2]["name"] = "pgd:eps=0.01,alpha=0.5"
     entries += [{"name": f"salt:share={s}", "kind": "noise", "options": {"share": s}} for s in (0.0, 0.5)]
     entries += [{"name": f"fog@{s}", "kind": "corruption", "options": {"severity": s}} for s in (1, 2)]
-    conditions = [condition("clean", 0.9), *(condition(e["name"], 0.5) for e in entries)]
-    found = curves({"perturbations": entries}, conditions)
+    found = curves([CLEAN, *(condition(e, 0.5) for e in entries)])
     assert [(c.name, c.option, c.norm, [v for v, _ in c.points]) for c in found] == [
         ("pgd", "eps", "Linf", [0.0, 0.01, 0.02]),
         ("salt", "share", None, [0.0, 0.5]),
@@ -130,10 +133,10 @@ def full_report():
     entries += [{"name": f"salt:share={s}", "kind": "noise", "options": {"share": s}} for s in (0.0, 0.5)]
     base = sample_report()
     conditions = (
-        condition("clean", 0.9),
-        condition("pgd:eps=0.01", 0.3),
-        condition("pgd:eps=0.02", 0.6, TargetSuccess(0.25, (0.2, 0.3), 180)),
-        *(condition(e["name"], 0.5) for e in entries[2:]),
+        CLEAN,
+        condition(entries[0], 0.3),
+        condition(entries[1], 0.6, TargetSuccess(0.25, (0.2, 0.3), 180)),
+        *(condition(e, 0.5) for e in entries[2:]),
     )
     worst = WorstCase(0.2, (0.1, 0.3), N, ("clean", "fab"), "Linf", 4 / 255, (Step("fab:<b>", 60, 40),))
     result = dataclasses.replace(base.result, conditions=conditions, layers=(), worst_case=worst, probe=GOOD)

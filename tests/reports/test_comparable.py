@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from sample_comparison import PERTURBATIONS, trained_report, with_settings, with_subject
+from sample_report import with_perturbations
 
 from selplug.comparisons.sources import Source, common
 
@@ -60,7 +61,7 @@ def test_conditions_that_not_all_have_alike_are_named_and_not_compared():
     short = replace(short, result=replace(short.result, conditions=short.result.conditions[:-1]))
     changed = [dict(entry) for entry in PERTURBATIONS]
     changed[0] = changed[0] | {"options": changed[0]["options"] | {"strengths": "imagenet"}}
-    found = common(sources(trained_report(), short, with_settings(trained_report(), perturbations=changed)))
+    found = common(sources(trained_report(), short, with_perturbations(trained_report(), changed)))
     assert len(found.sources) == 3
     assert not {PERTURBATIONS[0]["name"], PERTURBATIONS[-1]["name"]} & found.kinds.keys()
     assert len(found.kinds) == 1 + len(PERTURBATIONS) - 2

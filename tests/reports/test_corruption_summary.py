@@ -10,11 +10,12 @@ import jsonschema
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from sample_report import sample_report
+from sample_report import sample_report, told
 from typer.testing import CliRunner
 
+from selplug.audits.baseline import ALEXNET, load_baseline
 from selplug.audits.engine.results import Condition
-from selplug.audits.facts.corruptions import ALEXNET, load_baseline, summarize
+from selplug.audits.facts.corruptions import summarize
 from selplug.audits.figures import accuracy
 from selplug.audits.page.page import render
 from selplug.cli.commands import app
@@ -28,21 +29,27 @@ def entry(name, severity, strengths="imagenet"):
     return {"name": f"{name}@{severity}", "kind": "corruption", "options": options}
 
 
+def conditions(entries, accuracies):
+    """Clean and those of the entries, with these accuracies."""
+    entries = [{"name": "clean", "kind": "clean"}, *entries]
+    levels = [(e, accuracies[e["name"]]) for e in entries]
+    return tuple(Condition(e["name"], e["name"], a, (a, a), 500, 1.0, 0.5, **told(e)) for e, a in levels)
+
+
 def made_up(seed, names=NAMES, severities=range(1, 6)):
     generator = np.random.default_rng(seed)
-    settings = {"perturbations": [entry(name, severity) for name in names for severity in severities]}
-    settings["perturbations"].append({"name": "fgsm", "kind": "attack", "options": {"eps": 0.1}})
+    entries = [entry(name, severity) for name in names for severity in severities]
     accuracies = {"clean": 0.9, "fgsm": 0.0}
-    accuracies |= {e["name"]: float(generator.uniform(0.2, 0.8)) for e in settings["perturbations"][:-1]}
-    return settings, accuracies
+    accuracies |= {e["name"]: float(generator.uniform(0.2, 0.8)) for e in entries}
+    return [*entries, {"name": "fgsm", "kind": "attack", "options": {"eps": 0.1}}], accuracies
 
 
 def report(seed=0, baseline=None, **kwargs):
-    settings, accuracies = made_up(seed, **kwargs)
+    entries, accuracies = made_up(seed, **kwargs)
     base = sample_report()
-    conditions = tuple(Condition(n, n, a, (a, a), 500, 1.0, 0.5) for n, a in accuracies.items())
-    result = dataclasses.replace(base.result, conditions=conditions, layers=(), worst_case=None)
-    return dataclasses.replace(base, settings=settings | ({"baseline": baseline} if baseline else {}), result=result)
+    result = dataclasses.replace(base.result, conditions=conditions(entries, accuracies), layers=(), worst_case=None)
+    settings = {"perturbations": entries} | ({"baseline": baseline} if baseline else {})
+    return dataclasses.replace(base, settings=settings, result=result)
 
 
 def test_mce_is_the_published_formula(tmp_path):
@@ -67,18 +74,15 @@ def test_mce_is_the_published_formula(tmp_path):
 
 def test_alexnet_itself_has_an_mce_of_one():
     errors = {name: row["1"] for name, row in ALEXNET["errors"].items()}
-    settings = {
-        "perturbations": [entry(n, s) for n in errors for s in range(1, 6)],
-        "baseline": load_baseline("alexnet"),
-    }
+    entries = [entry(n, s) for n in errors for s in range(1, 6)]
     accuracies = {f"{n}@{s}": 1 - e for n, e in errors.items() for s in range(1, 6)} | {"clean": 1 - 0.435}
-    found = summarize(settings, accuracies)
+    found = summarize(conditions(entries, accuracies), load_baseline("alexnet"))
     assert len(found["corruption_error"]) == 15
     assert found["mce"] == pytest.approx(1)
     assert found["relative_mce"] == pytest.approx(1)
-    for row in settings["perturbations"]:
+    for row in entries:
         row["options"]["strengths"] = "cifar"
-    assert summarize(settings, accuracies)["mce"] is None
+    assert summarize(conditions(entries, accuracies), load_baseline("alexnet"))["mce"] is None
 
 
 def test_other_severities_are_not_compared():
@@ -88,8 +92,8 @@ def test_other_severities_are_not_compared():
 
 
 def test_several_strengths_have_rows_of_their_own():
-    settings = {"perturbations": [entry("fog", 1), entry("fog", 2, "cifar")]}
-    found = summarize(settings, {"clean": 1.0, "fog@1": 0.5, "fog@2": 0.25})
+    entries = [entry("fog", 1), entry("fog", 2, "cifar")]
+    found = summarize(conditions(entries, {"clean": 1.0, "fog@1": 0.5, "fog@2": 0.25}))
     assert found["accuracy"] == {"fog (imagenet)": {"1": 0.5}, "fog (cifar)": {"2": 0.25}}
 
 
@@ -120,7 +124,7 @@ def test_it_is_shown_and_written():
         ("[]", "is not a report of selplug"),
         ('{"conditions": [], "settings": {}, "subject": {"model": "x"}}', "is not a report of selplug"),
         (
-            '{"conditions": [{"name": "clean", "accuracy": 1}], "settings": {}, "subject": {"model": "x"}}',
+            json.dumps(sample_report(layers=1).to_dict()),
             "has no corruptions; audit the baseline with --perturb corruptions",
         ),
     ],

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from sample_comparison import STDS, trained_report, with_settings
+from sample_report import with_perturbations
 
 from selplug.comparisons.network_values import CURVES, VALUES, early, late, measure
 from selplug.comparisons.sources import Source, common
@@ -177,7 +178,7 @@ def test_an_attack_of_no_size_is_no_attack():
         {**entry, "options": names.get(entry["name"], entry["options"])}
         for entry in trained_report().settings["perturbations"]
     ]
-    report = with_settings(trained_report(accuracy={"attack": 0.1, "fgsm:eps=0.5/255": 0.9}), perturbations=entries)
+    report = with_perturbations(trained_report(accuracy={"attack": 0.1, "fgsm:eps=0.5/255": 0.9}), entries)
     (found, _), _ = values(report, report)
     assert found.values["adversarial_accuracy"] == pytest.approx(0.1)
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import plotly.graph_objects as go
 import pytest
-from sample_report import NAMES, sample_report
+from sample_report import NAMES, sample_report, with_perturbations
 
 from selplug.audits.figures import accuracy, dimensionality, gradients, selectivity
 from selplug.audits.figures import one_layer as unit_figures
@@ -17,6 +17,7 @@ from selplug.audits.report import Report
 from selplug.core.errors import InputError
 
 CLEAN, FGSM, NOISE = NAMES
+SMALL = "fgsm:eps=4/255"
 
 
 def full_report(names: tuple[str, ...] = NAMES) -> Report:
@@ -40,11 +41,13 @@ def full_report(names: tuple[str, ...] = NAMES) -> Report:
     ball = {"norm": "Linf", "option": "eps", "steps": 1}
     entries = [
         {"name": FGSM, "kind": "attack", "options": {"eps": 8 / 255}, "threat": {**ball, "eps": 8 / 255}},
-        {"name": FGSM, "kind": "attack", "options": {"eps": 4 / 255}, "threat": {**ball, "eps": 4 / 255}},
+        {"name": SMALL, "kind": "attack", "options": {"eps": 4 / 255}, "threat": {**ball, "eps": 4 / 255}},
         {"name": NOISE, "kind": "corruption", "options": {"corruption": "fog", "severity": 2, "strengths": "cifar"}},
     ]
-    result = dataclasses.replace(report.result, layers=layers, between_layers=maps)
-    return dataclasses.replace(report, settings={**report.settings, "perturbations": entries}, result=result)
+    small = dataclasses.replace(report.result.conditions[1], name=SMALL)
+    conditions = (*report.result.conditions, small)
+    result = dataclasses.replace(report.result, conditions=conditions, layers=layers, between_layers=maps)
+    return with_perturbations(dataclasses.replace(report, result=result), entries)
 
 
 REPORT = full_report()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sample_report import NAMES, sample_report
+from sample_report import NAMES, sample_report, with_perturbations
 
 import selplug
 from selplug.audits.engine.results import AttackProbe, Step, TargetSuccess
@@ -48,8 +48,8 @@ def full_report() -> Report:
         samples_digest="ab" * 32,
     )
     data = {**report.subject["data"], "samples_digest": "ab" * 32}
-    settings = {**report.settings, "perturbations": [ATTACK, FOG]}
-    return dataclasses.replace(report, subject={**report.subject, "data": data}, settings=settings, result=result)
+    report = dataclasses.replace(report, subject={**report.subject, "data": data}, result=result)
+    return with_perturbations(report, [ATTACK, FOG])
 
 
 def assert_same(found: Report, report: Report) -> None:
@@ -76,7 +76,7 @@ def test_a_whole_report_comes_back(tmp_path, folder):
 
 def test_what_is_made_of_more_than_the_files_hold_is_kept(tmp_path):
     report = full_report()
-    made = checks(report.settings, report.result.conditions, report.result.probe)
+    made = checks(report.result.conditions, report.result.probe)
     assert made
     assert not all(check.passed for check in made)
     written(report, tmp_path)
@@ -134,7 +134,7 @@ plain = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     layers=st.integers(0, 3),
     units=st.integers(1, 5),

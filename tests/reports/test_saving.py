@@ -142,7 +142,7 @@ def test_files_in_subfolders(tmp_path, monkeypatch):
 
 def test_a_writer_whose_extra_is_missing_is_left_out(monkeypatch):
     plugin = Plugin("selplug.reports", "pdf", "a:b", "other", "1", "pdf", ("missing",), entry_point=None)
-    monkeypatch.setattr(saving, "plugins", lambda _group: {"pdf": plugin})
+    monkeypatch.setattr(files, "plugins", lambda _group: {"pdf": plugin})
     assert files._writers() == {}
 
 
@@ -175,6 +175,6 @@ def test_check_writable_finds_a_broken_writer_before_the_run(tmp_path, monkeypat
     def broken(_group, name):
         raise PluginError(f"{name} cannot be loaded")
 
-    monkeypatch.setattr(saving, "load", broken)
+    monkeypatch.setattr(files, "load", broken)
     with pytest.raises(PluginError):
         check_writable(tmp_path)

@@ -13,7 +13,7 @@ from selplug.core.errors import InputError
 label_lists = st.lists(st.integers(0, 6), min_size=1, max_size=120)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(label_lists, st.integers(0, 2**32), st.data())
 def test_balanced(labels: list[int], seed: int, data: st.DataObject) -> None:
     num_samples = data.draw(st.integers(1, len(labels)))

@@ -13,6 +13,7 @@ CHECKPOINT = "resnet20-12fca82f.th"
 PUBLISHED_ACCURACY = 0.8103
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_published_weights_on_real_images(shared: Path, cifar: Path) -> None:
     options = {"data_dir": str(cifar), "split": "test", "checkpoint": str(shared / CHECKPOINT), "workers": 0}

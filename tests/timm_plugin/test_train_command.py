@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,11 @@ def train(data: Path, tmp_path: Path) -> Callable[..., Path]:
     return start
 
 
+def slow(*flags: object) -> Any:
+    """A row for all tests: what timm does with these flags does not meet what we do."""
+    return pytest.param(flags, marks=pytest.mark.slow)
+
+
 def loss_of(folder: Path) -> list[float]:
     return [float(row["train_loss"]) for row in rows(folder / "summary.csv")]
 
@@ -114,10 +120,11 @@ def test_the_reported_loss_is_that_of_its_own_checkpoint_and_batch(train, data):
 @pytest.mark.parametrize(
     "flags",
     [
-        ("--amp",), ("--amp", "--amp-dtype", "float16"), ("--channels-last",), ("--grad-accum-steps", 3),
-        ("--clip-grad", 0.5), ("--clip-grad", 0.01, "--clip-mode", "agc"), ("--grad-checkpointing",),
-        ("--model-ema", "--model-ema-decay", 0.5), ("--torchcompile", "aot_eager"), ("--mixup", 0.2, "--cutmix", 1),
-        ("--selectivity-ema", 0.9), ("--opt", "adamw", "--lr", 1e-3), ("--drop", 0.1), ("--sched", "none"),
+        ("--amp",), ("--channels-last",), ("--grad-accum-steps", 3), ("--grad-checkpointing",),
+        ("--model-ema", "--model-ema-decay", 0.5), ("--mixup", 0.2, "--cutmix", 1), ("--selectivity-ema", 0.9),
+        slow("--amp", "--amp-dtype", "float16"), slow("--clip-grad", 0.5),
+        slow("--clip-grad", 0.01, "--clip-mode", "agc"), slow("--torchcompile", "aot_eager"),
+        slow("--opt", "adamw", "--lr", 1e-3), slow("--drop", 0.1), slow("--sched", "none"),
     ],
     ids=lambda flags: " ".join(map(str, flags)),
 )  # fmt: skip
@@ -138,7 +145,7 @@ def test_ways_of_training(train, flags):
     timm.create_model("resnet20_cifar", num_classes=CLASSES).load_state_dict(keys[1]["state_dict"])
 
 
-@pytest.mark.parametrize("flags", [("--torchcompile", "aot_eager"), ("--grad-checkpointing",)])
+@pytest.mark.parametrize("flags", [slow("--torchcompile", "aot_eager"), ("--grad-checkpointing",)])
 def test_the_penalty_is_the_same_in_these_ways(train, flags):
     eager, other = train("eager", "--selectivity-alpha", -2), train("other", "--selectivity-alpha", -2, *flags)
     assert loss_of(other) == pytest.approx(loss_of(eager), rel=1e-3)
@@ -250,3 +257,15 @@ def test_on_the_command_line(data, tmp_path, capsys, monkeypatch):
             main(["train", *arguments])
         assert stop.value.code == 2
         assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_file_called_train_is_not_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train").write_text("raise SystemExit('somebody else')\n")
+    (tmp_path / "timm.py").write_text("raise SystemExit('somebody else')\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--help"])
+    assert stop.value.code in (0, None)
+    assert "--selectivity-alpha" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="somebody else"):
+        main(["timm-train", "train", "--model", "m"])

@@ -158,7 +158,8 @@ def test_a_resumed_run_sees_the_same_attacks(tmp_path, kind):
     "arguments",
     [
         ("--mixup", 0.5), ("--clip-grad", 0.1), ("--model-ema",), ("--amp",), ("--grad-accum-steps", 2),
-        ("--channels-last",), ("--torchcompile", "eager"), ("--selectivity-alpha", 1),
+        ("--channels-last",), ("--selectivity-alpha", 1),
+        pytest.param(("--torchcompile", "eager"), marks=pytest.mark.slow),
         ("--model", "test_resnet", "--img-size", 64, "--grad-checkpointing", "--selectivity-alpha", 1),
     ],
 )  # fmt: skip

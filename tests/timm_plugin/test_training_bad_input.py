@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from selplug_timm.launch.run import run as launch
+from selplug_timm.launch import run as launch
 from training_runs import own_logging, train
 
 from selplug.cli import main

@@ -12,7 +12,7 @@ import timm.scheduler
 import timm.task
 import timm.utils
 import yaml
-from selplug_timm.launch.run import run as launch
+from selplug_timm.launch import run as launch
 from timm.task.task import TrainingTask
 from training_runs import SCRIPT, losses, rows, train
 
@@ -149,6 +149,7 @@ def test_the_command_hands_everything_on(tmp_path, capsys):
     assert capsys.readouterr().out == "[0.1, 0.2, 0.3] m __main__ 5\n"
 
 
+@pytest.mark.slow
 def test_python_m_runs_a_script_and_passes_its_traceback_and_code(tmp_path):
     script = tmp_path / "fails.py"
     script.write_text("open('absent.txt')\n")

@@ -163,6 +163,7 @@ def test_checkpointing_of_timm(name):
     torch.testing.assert_close(found[0][1:], found[1][1:], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiled():
     found = []
     for compiled in (False, True):

@@ -38,11 +38,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(output: Path, data: Path, launcher: Sequence[object], *flags: object) -> Path:
     """Runs `train` in processes of its own; the folder of the run."""
     given = [sys.executable, "-m", *launcher, "train", *FLAGS, *flags, "--data-dir", data, "--output", output]
-    result = subprocess.run([*map(str, given)], capture_output=True, text=True, timeout=500, check=False)  # noqa: S603
+    result = subprocess.run([*map(str, given)], capture_output=True, text=True, timeout=1800, check=False)  # noqa: S603
     assert result.returncode == 0, result.stderr
     return next(output.iterdir())
 
 
+@pytest.mark.slow
 def test_two_processes_are_as_one(tmp_path, data):
     images = CLASSES * PER_CLASS
     parallel = ("torch.distributed.run", "--standalone", "--nproc-per-node", 2, "-m", "selplug_timm")

@@ -98,6 +98,10 @@ TABLE = [
 ]
 ROWS = pytest.mark.parametrize("row", TABLE, ids=[row.spec for row in TABLE])
 
+#: One cast serves them all; the quick one has the shortest range.
+SLOW_DTYPES = [pytest.param(dtype, marks=pytest.mark.slow) for dtype in (torch.float64, torch.bfloat16)]
+DTYPES = pytest.mark.parametrize("dtype", [torch.float16, *SLOW_DTYPES], ids=str)
+
 
 @pytest.fixture(autouse=True)
 def short_autoattack(monkeypatch):
@@ -111,7 +115,7 @@ def test_the_table_is_complete():
 
 
 @ROWS
-@pytest.mark.parametrize("num_classes", [10, 3, 2])
+@pytest.mark.parametrize("num_classes", [10, pytest.param(3, marks=pytest.mark.slow), 2])
 def test_attack(row, num_classes, tiny, images, label, capfd, caplog):
     model = tiny(num_classes)
     labels = label(model, images)
@@ -194,7 +198,7 @@ def test_memory_formats(row, tiny, images):
 
 
 @ROWS
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+@DTYPES
 def test_models_of_other_precision(row, dtype, tiny, images, label):
     model = tiny(dtype=dtype)
     labels = label(model, images)
@@ -205,7 +209,7 @@ def test_models_of_other_precision(row, dtype, tiny, images, label):
 
 
 @pytest.mark.parametrize("spec", ["pgd:steps=3", "apgd:steps=3", "square:n_queries=50,eps=0.2", "fab:steps=3", "cw"])
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+@DTYPES
 def test_attacks_move_images_of_models_of_other_precision(spec, dtype, tiny, images, label):
     model = tiny(dtype=dtype)
     labels = label(model, images)
@@ -239,6 +243,7 @@ def test_in_an_audit_of_8_images(row, tiny):
     assert torch.equal(torch.get_rng_state(), generator)
 
 
+@pytest.mark.slow
 @ROWS
 def test_a_thousand_classes(row, tiny, label):
     """As many as ImageNet has; what goes through images and classes one by one has an image and a step."""

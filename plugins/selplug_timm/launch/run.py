@@ -16,7 +16,7 @@ from selplug.core.errors import InputError, SelplugError
 
 OLDEST = (1, 0, 27)
 USAGE = "usage: python -m selplug_timm SCRIPT|train [ARGUMENTS OF THE SCRIPT ...]"
-#: Stands for a train script of our own, where no file has this name.
+#: The word, not a path, that stands for the train script of our own; a file of this name is ``./train``.
 OWN = "train"
 
 
@@ -34,8 +34,8 @@ def run(script: str | Path, arguments: Sequence[str]) -> None:
         SelplugError: there is no such script, it is no timm train script, timm is too old, or a hook that was asked for
             cannot take part.
     """
-    path = Path(script)
-    if not path.is_file() and str(script) != OWN:
+    path = None if script == OWN else Path(script)
+    if path is not None and not path.is_file():
         raise InputError(
             f"there is no script {str(script)!r}; timm's train.py is not part of the timm package, take it from timm's "
             "repository"
@@ -59,7 +59,7 @@ def run(script: str | Path, arguments: Sequence[str]) -> None:
     finally:
         training.close()
     if training.args is None:
-        raise InputError(f"{path} is no timm train script: it made no parser with --model")
+        raise InputError(f"{script} is no timm train script: it made no parser with --model")
     training.check_attached()
 
 
@@ -88,14 +88,14 @@ def check_timm(version: str) -> None:
         )
 
 
-def _run_script(path: Path) -> None:
+def _run_script(path: Path | None) -> None:
     try:
-        if path.is_file():
-            runpy.run_path(str(path), run_name="__main__")
-        else:
+        if path is None:
             from ..train.script import main as train
 
             train()
+        else:
+            runpy.run_path(str(path), run_name="__main__")
     except SelplugError:
         raise
     except Exception:  # the script's own; an OSError, say, must not pass for one of ours
@@ -104,10 +104,11 @@ def _run_script(path: Path) -> None:
 
 
 @contextmanager
-def _command_line(path: Path, arguments: Sequence[str]) -> Iterator[None]:
+def _command_line(path: Path | None, arguments: Sequence[str]) -> Iterator[None]:
     """What ``python SCRIPT ARGUMENTS`` finds: its arguments, and modules beside the script."""
     argv, search = sys.argv, sys.path
-    sys.argv, sys.path = [str(path), *arguments], [str(path.resolve().parent), *search]
+    sys.argv = [OWN if path is None else str(path), *arguments]
+    sys.path = [*([] if path is None else [str(path.resolve().parent)]), *search]
     try:
         yield
     finally:

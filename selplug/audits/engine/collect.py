@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torchmetrics import Metric
 
+from ...core.clean import CLEAN
 from ...core.model.layers import Layer
 from ...core.plugins.blame import blamed
 from ...core.plugins.measure import Measure
@@ -23,12 +24,15 @@ class Collector:
     def __init__(self, layers: Sequence[Layer], measures: Mapping[str, Measure]) -> None:
         self._layers, self._measures = layers, measures
         self.conditions: list[Condition] = []
-        self._values: dict[str, dict[str, Sections]] = {}
-        self._differences: dict[str, dict[str, Sections]] = {}
+        self._values: dict[str, dict[str, Sections]] = {layer.name: {} for layer in layers}
+        self._differences: dict[str, dict[str, Sections]] = {layer.name: {} for layer in layers}
         self._arrays: dict[str, dict[tuple[str, str], np.ndarray]] = {layer.name: {} for layer in layers}
 
-    def add(self, name: str, spec: str, sums: ConditionSums) -> None:
-        self.conditions.append(sums.condition(name, spec))
+    def add(self, condition: Condition, sums: ConditionSums) -> None:
+        """Computes the metrics of the sums that a condition was made of."""
+        self.conditions.append(condition)
+        name = condition.name
+        # Of measures that a condition does not have there is no table at all.
         own = {
             layer.name: {**sums.measures.get(layer.name, {}), **sums.pairs.get(layer.name, {})}
             for layer in self._layers
@@ -41,28 +45,35 @@ class Collector:
                 sections, arrays = sort_values(
                     {measure: self._computed(measure, metric, name) for measure, metric in table.items()}
                 )
-                values.setdefault(layer, {})[name] = sections
+                values[layer][name] = sections
                 self._arrays[layer].update({(prefix + name, key): array for key, array in arrays.items()})
 
     def _computed(self, measure: str, metric: Metric, condition: str) -> Any:
         with blamed(self._measures[measure].plugin, condition):
             return metric.compute()
 
-    def layers(self, clean: str) -> tuple[LayerResult, ...]:
-        """The results of all layers; ``clean`` is the name of the condition whose dead units count."""
+    def layers(self) -> tuple[LayerResult, ...]:
+        """The results of all layers."""
         return tuple(
             LayerResult(
                 name=layer.name,
                 kind=layer.kind,
                 units=layer.units,
-                dead_units=self._values.get(layer.name, {}).get(clean, {}).get("selectivity", {}).get("dead_units"),
-                conditions=self._values.get(layer.name, {}),
-                differences=self._differences.get(layer.name, {}),
+                dead_units=_dead_units(self._values[layer.name]),
+                conditions=self._values[layer.name],
+                differences=self._differences[layer.name],
                 rectified=layer.rectified,
                 arrays=self._arrays[layer.name],
             )
             for layer in self._layers
         )
+
+
+def _dead_units(conditions: Mapping[str, Sections]) -> int | None:
+    """Those under clean images, None where these or their selectivity were not measured."""
+    if CLEAN not in conditions or "selectivity" not in conditions[CLEAN]:
+        return None
+    return conditions[CLEAN]["selectivity"].get("dead_units")
 
 
 def joined(result: AuditResult, others: Sequence[AuditResult], names: Sequence[str]) -> AuditResult:

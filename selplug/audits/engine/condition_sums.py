@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from torchmetrics import Metric
 
+from ...core.clean import CLEAN
 from ...core.measures.functional import wilson_interval
 from ...core.perturb import Perturbed
+from ...core.types import Perturbation
 from .results import Condition, TargetSuccess
 
 #: layer -> measure -> metric
@@ -51,10 +55,15 @@ class ConditionSums:
             self.aimed = (self.aimed or 0) + int(aimed.sum())
             self.hits += int((aimed & (predicted == wanted)).sum())
 
-    def condition(self, name: str, spec: str) -> Condition:
+    def condition(self, perturbation: Perturbation | None, options: Mapping[str, Any]) -> Condition:
+        """What was found under a perturbation, all of whose options are ``options``; None for clean images."""
+        name = perturbation.name if perturbation else CLEAN
         return Condition(
             name=name,
-            spec=spec or name,
+            spec=(perturbation.spec if perturbation else "") or name,
+            kind=perturbation.kind if perturbation else CLEAN,
+            options=dict(options),
+            threat=dict(perturbation.threat) if perturbation else {},
             accuracy=self.correct / self.samples,
             accuracy_ci95=wilson_interval(self.correct, self.samples),
             samples=self.samples,

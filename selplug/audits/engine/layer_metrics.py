@@ -96,8 +96,7 @@ class LayerMetrics:
 
     def want_gradients(self, sums: ConditionSums) -> bool:
         """Whether there is a metric of gradients among those of a condition."""
-        first = sums.measures.get(self._layers[0].name, {})
-        return any(self._measures[name].on_gradients for name in first)
+        return any(self._measures[name].on_gradients for table in sums.measures.values() for name in table)
 
     def _build(self, measures: Mapping[str, Measure]) -> MetricsByLayer:
         if not measures:

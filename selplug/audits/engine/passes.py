@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.clean import CLEAN
 from ...core.measures.unit_gradients import UnitGradients, unit_gradients
 from ...core.model.capture import Capture
 from ...core.model.layers import Layer
@@ -31,8 +32,6 @@ from .results import AttackProbe, AuditResult
 from .survivors import Survivors
 
 logger = logging.getLogger("selplug")
-
-CLEAN = "clean"
 
 
 #: A perturbation as asked for, and what its factory made for the model.
@@ -61,11 +60,12 @@ class Passes:
         setup: how.
         subject: model and images.
         targets: the labels of all samples (N,), on the CPU.
-        name, spec: what the condition without a perturbation is called.
+        own: the perturbation that gave the subject's images as they are; None for clean images.
     """
 
-    def __init__(self, setup: AuditSetup, subject: Subject, targets: Tensor, name: str = CLEAN, spec: str = "") -> None:
-        self.setup, self.subject, self.targets, self.name, self.spec = setup, subject, targets, name, spec
+    def __init__(self, setup: AuditSetup, subject: Subject, targets: Tensor, own: Perturbation | None = None) -> None:
+        self.setup, self.subject, self.targets, self.own = setup, subject, targets, own
+        self.name = own.name if own else CLEAN
         self.indices = range(len(targets)) if subject.indices is None else subject.indices
         self.tables = LayerMetrics(setup.layers, setup.measures, targets, setup.seed, setup.device)
         self.findings, self.pictures = Collector(setup.layers, setup.measures), ExampleKeeper(targets)
@@ -92,12 +92,11 @@ class Passes:
         return AuditResult(
             conditions=tuple(self.findings.conditions),
             worst_case=self.survivors.worst_case(CLEAN),
-            layers=self.findings.layers(CLEAN),
+            layers=self.findings.layers(),
             between_layers=self.between_layers,
             samples_digest=digest(self.targets, self.subject),
             samples_per_class=tuple(torch.bincount(self.targets, minlength=self.setup.model.num_classes).tolist()),
             examples=self.pictures.examples(),
-            facts={p.name: dict(facts) for p, perturb in perturbations if (facts := perturb.facts) is not None},
             probe=self.probe,
         )
 
@@ -119,12 +118,12 @@ class Passes:
             for step, (perturbation, perturb) in enumerate(last):
                 self._attack_survivors(step, perturbation, perturb, images, labels, where, seed)
         if clean_sums:
-            self._finish(self.name, self.spec, clean_sums)
+            self._finish(self.own, {}, clean_sums)
             for name, metric in between.items():
                 with blamed(self.setup.measures[name].plugin, self.name):
                     self.between_layers[name] = plain_values(metric.compute())
-        for perturbation, _ in perturbations:
-            self._finish(perturbation.name, perturbation.spec, sums.pop(perturbation.name))
+        for perturbation, perturb in perturbations:
+            self._finish(perturbation, perturb.facts or {}, sums.pop(perturbation.name))
 
     def _perturb(
         self,
@@ -231,7 +230,10 @@ class Passes:
         if self.setup.on_progress:
             self.setup.on_progress(name, self.done, self.total)
 
-    def _finish(self, name: str, spec: str, sums: ConditionSums) -> None:
+    def _finish(self, perturbation: Perturbation | None, facts: Mapping[str, Any], sums: ConditionSums) -> None:
+        """Makes a condition of its sums; ``facts`` is what the perturbation says of itself after the run."""
+        described = perturbation.described(self.setup.model.num_classes) if perturbation else {}
+        condition = sums.condition(perturbation, {**described, **facts})
         if self.setup.on_progress:  # the eigenvalues of wide layers take a while
-            self.setup.on_progress(f"{name}: computing", self.done, self.total)
-        self.findings.add(name, spec, sums)
+            self.setup.on_progress(f"{condition.name}: computing", self.done, self.total)
+        self.findings.add(condition, sums)

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from ...core.clean import CLEAN
+from ...core.errors import InputError
+from ...report.style import number
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,10 @@ class Condition:
     ``accuracy`` in [0, 1] with its 95 % Wilson interval; ``l2_mean`` and ``linf_max`` are the sizes really applied, in
     units of [0, 1] pixels, None for images of their own that no clean ones belong to. ``targeted`` is None unless the
     attack aimed at classes.
+
+    ``kind`` is "clean", or that of the perturbation: "attack", "noise", "corruption", "shift". ``options`` are all that
+    were in force, defaults and what the perturbation told after the run included; ``threat`` is the ball of an attack
+    (``norm``, ``eps``, ``option``, ``steps``). Both are empty where there is nothing to tell, and JSON-ready.
     """
 
     name: str
@@ -36,6 +44,22 @@ class Condition:
     l2_mean: float | None
     linf_max: float | None
     targeted: TargetSuccess | None = None
+    kind: str = field(kw_only=True)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False, kw_only=True)
+    threat: Mapping[str, Any] = field(default_factory=dict, hash=False, kw_only=True)
+
+
+def clean_of(conditions: Sequence[Condition]) -> Condition:
+    """The condition of clean images: the one whose kind says so, in an audit always the first.
+
+    Raises:
+        InputError: there is none, as among some conditions chosen from a report.
+    """
+    for condition in conditions:
+        if condition.kind == CLEAN:
+            return condition
+    names = ", ".join(condition.name for condition in conditions) or "none at all"
+    raise InputError(f"expected a condition of the kind {CLEAN!r} among the conditions, got {names}")
 
 
 @dataclass(frozen=True)
@@ -103,6 +127,31 @@ class LayerResult:
     rectified: bool = False
     arrays: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
+    def sections(self, condition: str | Condition, difference: bool = False) -> Sections:
+        """All that was measured under a condition, or of its difference from clean; empty if nothing was."""
+        name = condition.name if isinstance(condition, Condition) else condition
+        found: Sections = (self.differences if difference else self.conditions).get(name, {})
+        return found
+
+    def has(self, condition: str | Condition, section: str, key: str, difference: bool = False) -> bool:
+        """Whether a value was measured, be it undefined."""
+        return key in self.sections(condition, difference).get(section, ())
+
+    def value(self, condition: str | Condition, section: str, key: str, difference: bool = False) -> float | None:
+        """One number: finite, or None.
+
+        None where it was not measured, where it is undefined (None, NaN, infinite), and where it is no number (a flag,
+        a text); :meth:`has` tells the first from the others. A whole number stays an int.
+
+        Args:
+            condition: one of the report, or its name.
+            section: "selectivity", "dimensionality", "spectrum", or the name of another measure.
+            key: the name of the value in that section.
+            difference: of the difference perturbed - clean, instead of the responses.
+        """
+        sections = self.sections(condition, difference)
+        return number(sections[section].get(key)) if section in sections else None
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -120,7 +169,6 @@ class AuditResult:
     ``samples_digest`` is a SHA-256 over the labels of all samples in order and, where the subject tells them, their
     names, else their places in the data set: two audits with the same one are of the same samples.
 
-    ``facts`` is what perturbations with an attribute ``facts`` say of themselves after the run, JSON-ready, by name.
     ``between_layers``: measure -> value name -> JSON-ready value over all layers of clean images at once, such as a map
     layer x layer as a list of L rows.
     """
@@ -130,7 +178,16 @@ class AuditResult:
     layers: tuple[LayerResult, ...]
     samples_per_class: tuple[int, ...]
     examples: Examples = field(default_factory=Examples)
-    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     probe: AttackProbe | None = None
     between_layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     samples_digest: str | None = None
+
+    @property
+    def clean(self) -> Condition:
+        """The condition of clean images, see :func:`clean_of`."""
+        return clean_of(self.conditions)
+
+    def blocks(self, measure: str) -> Sequence[Sequence[int]]:
+        """Blocks of layers that are alike on clean images, each the first and the last place of a layer in it."""
+        structure = self.between_layers[measure].get("block_structure") if measure in self.between_layers else None
+        return (structure or {}).get("blocks") or ()

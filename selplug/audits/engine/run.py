@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 import torch
 
+from ...core.clean import CLEAN
 from ...core.errors import InputError
 from ...core.inputs import count_classes, to_unit_range
 from ...core.measures.unit_gradients import DIRECTIONS, check_directions
@@ -19,7 +20,7 @@ from ...core.plugins.measure import measures as checked_measures
 from ...core.types import STATE_BYTES, MeasureFactory, Perturbation, Progress, Subject
 from .batches import survey
 from .collect import joined
-from .passes import CLEAN, AuditSetup, Built, Passes
+from .passes import AuditSetup, Built, Passes
 from .results import AuditResult
 
 logger = logging.getLogger("selplug")
@@ -120,4 +121,4 @@ def _unpaired(setup: AuditSetup, subject: Subject, perturbation: Perturbation) -
         count_classes(setup.model.model, subject, images, labels, setup.model.channels_last)
     except InputError as error:
         raise InputError(f"{perturbation.name}: {error}") from error
-    return Passes(setup, subject, labels, perturbation.name, perturbation.spec)
+    return Passes(setup, subject, labels, perturbation)

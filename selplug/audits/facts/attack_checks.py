@@ -7,13 +7,13 @@ breaks everything. What a run has no evidence for is not judged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...report.style import percent, printable
 from ..engine.results import AttackProbe, Condition
-from .curves import Curve, curves, entries
+from .curves import Curve, curves
 
 #: Accuracies on the same samples may differ by as much, in samples and as a share, before a check fails.
 SLACK_SAMPLES, SLACK_SHARE = 1, 0.01
@@ -30,25 +30,23 @@ class Check:
     detail: str
 
 
-def checks(settings: Mapping[str, Any], conditions: Sequence[Condition], probe: AttackProbe | None) -> list[Check]:
+def checks(conditions: Sequence[Condition], probe: AttackProbe | None) -> list[Check]:
     """Every check that the run has evidence for."""
     found = []
     if probe is not None:
-        found += [*_of_the_model(probe), *_against_noise(settings, probe)]
-    found += list(_iterations(settings, {condition.name: condition for condition in conditions}))
-    for curve in curves(settings, conditions):
+        found += [*_of_the_model(probe), *_against_noise(conditions, probe)]
+    found += list(_iterations(conditions))
+    for curve in curves(conditions):
         if curve.norm and not curve.one_step and "target=" not in curve.name:  # a single long step may overshoot
             found += list(_over_budget(curve))
     return found
 
 
-def summarize(
-    settings: Mapping[str, Any], conditions: Sequence[Condition], probe: AttackProbe | None
-) -> list[dict[str, Any]] | None:
+def summarize(conditions: Sequence[Condition], probe: AttackProbe | None) -> list[dict[str, Any]] | None:
     """The checks ready for JSON; None where no attack ran."""
     if probe is None:
         return None
-    return [{"name": c.name, "passed": c.passed, "detail": c.detail} for c in checks(settings, conditions, probe)]
+    return [{"name": c.name, "passed": c.passed, "detail": c.detail} for c in checks(conditions, probe)]
 
 
 def _of_the_model(probe: AttackProbe) -> Iterator[Check]:
@@ -80,9 +78,9 @@ def _of_the_model(probe: AttackProbe) -> Iterator[Check]:
     )
 
 
-def _against_noise(settings: Mapping[str, Any], probe: AttackProbe) -> Iterator[Check]:
+def _against_noise(conditions: Sequence[Condition], probe: AttackProbe) -> Iterator[Check]:
     """An attack that does less than noise of its size is broken."""
-    untargeted = {entry["name"] for entry in entries(settings) if "target" not in entry["options"]}
+    untargeted = {condition.name for condition in conditions if "target" not in condition.options}
     pairs = {name: pair for name, pair in probe.noise.items() if name in untargeted}
     if not pairs:
         return
@@ -98,14 +96,12 @@ def _against_noise(settings: Mapping[str, Any], probe: AttackProbe) -> Iterator[
     )
 
 
-def _iterations(settings: Mapping[str, Any], conditions: Mapping[str, Condition]) -> Iterator[Check]:
+def _iterations(conditions: Sequence[Condition]) -> Iterator[Check]:
     """Several steps in the same ball are at least as strong as one."""
     balls: dict[tuple[str, float], tuple[list[Condition], list[Condition]]] = {}
-    for entry in entries(settings):
-        threat, condition = entry.get("threat", {}), conditions.get(entry["name"])
-        if entry.get("kind") != "attack" or condition is None or not {"eps", "steps"} <= threat.keys():
-            continue
-        if "target" not in entry["options"]:
+    for condition in conditions:
+        threat = condition.threat
+        if condition.kind == "attack" and {"eps", "steps"} <= threat.keys() and "target" not in condition.options:
             one, many = balls.setdefault((threat["norm"], threat["eps"]), ([], []))
             (one if threat["steps"] == 1 else many).append(condition)
     for one, many in balls.values():

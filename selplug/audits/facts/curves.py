@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..engine.results import Condition
+from ..engine.results import Condition, clean_of
 
 
 @dataclass(frozen=True)
@@ -22,34 +22,32 @@ class Curve:
     points: tuple[tuple[float, Condition], ...]
 
 
-def curves(settings: Mapping[str, Any], conditions: Sequence[Condition]) -> list[Curve]:
+def curves(conditions: Sequence[Condition]) -> list[Curve]:
     """Two or more perturbations of the same plugin that differ in one number alone; corruptions have a map instead.
 
-    A curve over the eps of an attack starts at the clean accuracy.
+    A curve over the eps of an attack starts at the clean accuracy, and so needs the clean condition among the others.
     """
-    by_name = {condition.name: condition for condition in conditions}
     groups: dict[tuple[str, str, str], list[tuple[float, Condition]]] = {}
     threats: dict[tuple[str, str, str], Mapping[str, Any]] = {}
-    for entry in entries(settings):
-        if entry.get("kind") == "corruption" or entry["name"] not in by_name:
+    for condition in conditions:
+        if condition.kind == "corruption":
             continue
-        options = {key: value for key, value in entry["options"].items() if key != "parts"}
-        plugin = str(entry["name"]).partition(":")[0].partition("@")[0]
-        threat = entry.get("threat", {})
+        options = {key: value for key, value in condition.options.items() if key != "parts"}
+        plugin = condition.name.partition(":")[0].partition("@")[0]
         for option, value in options.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)):
                 continue
             rest = json.dumps({key: other for key, other in options.items() if key != option}, sort_keys=True)
             key = (plugin, option, rest)
-            groups.setdefault(key, []).append((float(value), by_name[entry["name"]]))
-            threats[key] = threat
+            groups.setdefault(key, []).append((float(value), condition))
+            threats[key] = condition.threat
     found = []
     for key, points in groups.items():
         if len({value for value, _ in points}) < 2:
             continue
         threat = threats[key]
         norm = threat["norm"] if threat.get("option") == key[1] else None
-        clean = [(0.0, conditions[0])] if norm and all(value > 0 for value, _ in points) else []
+        clean = [(0.0, clean_of(conditions))] if norm and all(value > 0 for value, _ in points) else []
         found.append(
             Curve(
                 name=_without(points[-1][1].name, key[1]),
@@ -60,11 +58,6 @@ def curves(settings: Mapping[str, Any], conditions: Sequence[Condition]) -> list
             )
         )
     return found
-
-
-def entries(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    entries = settings.get("perturbations", ())
-    return [e for e in entries if isinstance(e, Mapping) and isinstance(e.get("options"), Mapping) and "name" in e]
 
 
 def _without(spec: str, option: str) -> str:

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ...report.plots import Figure, Menu, Plot, plain_plot, plot_with_menus
-from ...report.style import label, number
+from ...report.style import label
 from ..engine.results import LayerResult
 from ..record import AuditRecord
 from . import over_depth as figures
@@ -64,8 +61,8 @@ def dimensionality(
         of_units: divided by the layer's number of units.
     """
 
-    def read(layer: LayerResult, sections: Mapping[str, Mapping[str, Any]]) -> float | None:
-        value = number(sections.get("dimensionality", {}).get(quantity))
+    def read(layer: LayerResult, condition: str, difference: bool) -> float | None:
+        value = layer.value(condition, "dimensionality", quantity, difference)
         return value / layer.units if of_units and value is not None else value
 
     figure = lines_over_depth(report, "dimensionality", read, "not resolved")

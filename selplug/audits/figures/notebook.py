@@ -143,7 +143,7 @@ class Plots:
         """
         key, values = self.report.layer_map(measure)
         names = [layer.name for layer in self.report.result.layers]
-        blocks = self.report.result.between_layers[measure].get("block_structure", {}).get("blocks", ())
+        blocks = self.report.result.blocks(measure)
         what = f"{'CKA' if measure == 'cka' else printable(measure)}, {key}"
         return notebook_figure(heat_map(values, names, names, what, blocks=blocks), f"{label(what)}, between layers")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-from typing import Any
 
 import numpy as np
 
@@ -99,11 +98,10 @@ def spectrum(report: AuditRecord, layer: str, difference: bool = False, points: 
     rows: list[list[str]] = []
     for place, condition in enumerate(report.result.conditions):
         key = f"difference:{condition.name}" if difference else condition.name
-        sections = (found.differences if difference else found.conditions).get(condition.name, {})
         values = found.arrays.get((key, "eigenvalues"))
         name = f"difference {condition.name} − clean" if difference else condition.name
         # A condition without a spectrum keeps its place, empty, so that the traces of all layers correspond.
-        fit = _Fit(sections.get("spectrum", {}), np.empty(0) if values is None else values)
+        fit = _Fit(found, condition.name, difference, np.empty(0) if values is None else values)
         ranks, shown = _log_spaced(fit.usable, points)
         base = base_trace(place, name)
         dots = {
@@ -236,12 +234,13 @@ def has_spectra(report: AuditRecord, difference: bool = False) -> bool:
 class _Fit:
     """A stored power-law fit beside the eigenvalues it was made on."""
 
-    def __init__(self, section: Any, values: np.ndarray) -> None:
+    def __init__(self, layer: LayerResult, condition: str, difference: bool, values: np.ndarray) -> None:
         ordered = np.sort(np.asarray(values, dtype=np.float64))[::-1]
         threshold = len(ordered) * sys.float_info.epsilon * max(float(ordered[0]), 0.0) if len(ordered) else 0.0
         self.usable = ordered[ordered > threshold]
-        self.exponent, error, r2 = (number(section.get(key)) for key in ("exponent", "stderr", "r2"))
-        first, last = number(section.get("first")), number(section.get("last"))
+        self.exponent, error, r2, first, last = (
+            layer.value(condition, "spectrum", key, difference) for key in ("exponent", "stderr", "r2", "first", "last")
+        )
         self.text = NO_FIT
         self.ranks = np.arange(0)
         if self.exponent is not None and first is not None and last is not None:

@@ -6,16 +6,15 @@ conditions; ``layout.meta`` holds a ``note`` and, for some, a table (``columns``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from ...report.plots import Figure, base_layout, base_trace
 from ...report.style import color, label, listing, number, printable, short_number, shorten, symbol
-from ..engine.results import LayerResult
+from ..engine.results import LayerResult, Sections
 from ..record import AuditRecord
 
-#: ``(layer, sections of one condition) -> value``
-Read = Callable[[LayerResult, Mapping[str, Mapping[str, Any]]], Any]
+#: ``(layer, name of a condition, of the difference?) -> value``
+Read = Callable[[LayerResult, str, bool], float | None]
 
 
 RESPONSES, DIFFERENCE = "clean and perturbed responses", "difference, perturbed − clean"
@@ -31,7 +30,7 @@ def section(report: AuditRecord, name: str, value: str, error: str | None = None
     """
 
     def reader(key: str) -> Read:
-        return lambda _, sections: sections.get(name, {}).get(key)
+        return lambda layer, condition, difference: layer.value(condition, name, key, difference)
 
     figure = lines_over_depth(report, name, reader(value), "no value", reader(error) if error else None)
     figure["layout"]["title"]["text"] = f"{label(name)}: {label(value)} over depth"
@@ -43,18 +42,19 @@ def section(report: AuditRecord, name: str, value: str, error: str | None = None
 
 def section_values(report: AuditRecord, name: str) -> list[str]:
     """The keys of a section that hold a number in some layer, in order of appearance."""
-    keys: dict[str, None] = {}
-    for layer in report.result.layers:
-        for sections in (*layer.conditions.values(), *layer.differences.values()):
-            keys |= {key: None for key, item in sections.get(name, {}).items() if number(item) is not None}
-    return list(keys)
+    found = (sections[name].items() for sections in _measured(report) if name in sections)
+    return list(dict.fromkeys(key for items in found for key, item in items if number(item) is not None))
 
 
 def section_names(report: AuditRecord) -> list[str]:
     """The sections that some layer has, in order of appearance."""
-    layers = report.result.layers
-    measured = (sections for layer in layers for sections in (*layer.conditions.values(), *layer.differences.values()))
-    return list(dict.fromkeys(name for sections in measured for name in sections))
+    return list(dict.fromkeys(name for sections in _measured(report) for name in sections))
+
+
+def _measured(report: AuditRecord) -> Iterator[Sections]:
+    for layer in report.result.layers:
+        yield from layer.conditions.values()
+        yield from layer.differences.values()
 
 
 def lines_over_depth(
@@ -67,14 +67,14 @@ def lines_over_depth(
     facts = [(label(layer.name), label(layer.kind), layer.units) for layer in layers]
     data: list[Figure] = []
     gaps: dict[str, list[str]] = {}
-    for kind, axis in (("conditions", "y"), ("differences", "y2"))[: 1 + both]:
+    for difference, axis in ((False, "y"), (True, "y2"))[: 1 + both]:
         for place, condition in enumerate(report.result.conditions):
-            if kind == "differences" and not any(condition.name in layer.differences for layer in layers):
+            if difference and not any(condition.name in layer.differences for layer in layers):
                 continue
-            values = values_over_depth(report, kind, condition.name, read)
-            what = condition.name if kind == "conditions" else f"difference {condition.name} − clean"
+            values = values_over_depth(report, condition.name, read, difference)
+            what = f"difference {condition.name} − clean" if difference else condition.name
             for layer, value in zip(layers, values, strict=True):
-                if value is None and name in getattr(layer, kind).get(condition.name, {}):
+                if value is None and name in layer.sections(condition, difference):
                     gaps.setdefault(layer.name, []).append(what)
             trace = {
                 **base_trace(place, what),
@@ -85,15 +85,16 @@ def lines_over_depth(
                 "line": {"color": color(place), "width": 2 if len(ticks) <= 60 else 1.25},
                 "marker": {"symbol": symbol(place), "size": 6 if len(ticks) <= 60 else 3},
                 "connectgaps": False,
-                "showlegend": kind == "conditions",
+                "showlegend": not difference,
                 "customdata": [
-                    [*known, _dead(layer, kind, condition.name)] for known, layer in zip(facts, layers, strict=True)
+                    [*known, _dead(layer, condition.name, difference)]
+                    for known, layer in zip(facts, layers, strict=True)
                 ],
                 "hovertemplate": "<b>%{customdata[0]}</b><br>%{meta[0]}: <b>%{y:.4~g}</b><br>%{customdata[1]}, "
                 "%{customdata[2]} units, %{customdata[3]} dead<extra></extra>",
             }
             if read_error:
-                errors = values_over_depth(report, kind, condition.name, read_error)
+                errors = values_over_depth(report, condition.name, read_error, difference)
                 trace["error_y"] = {"type": "data", "array": errors, "thickness": 1, "width": 3}
             data.append(trace)
     layout = base_layout("", height=620 if both else 400)
@@ -110,10 +111,10 @@ def lines_over_depth(
     return {"data": data, "layout": layout}
 
 
-def _dead(layer: LayerResult, kind: str, condition: str) -> str:
-    """How many units are dead under this condition; of a difference: on clean images."""
-    measured = layer.conditions.get(condition, {}).get("selectivity", {}) if kind == "conditions" else {}
-    return short_number(measured.get("dead_units", layer.dead_units), "unknown")
+def _dead(layer: LayerResult, condition: str, difference: bool) -> str:
+    """How many units are dead under this condition; on clean images where that is not known, as of a difference."""
+    known = not difference and layer.has(condition, "selectivity", "dead_units")
+    return short_number(layer.value(condition, "selectivity", "dead_units") if known else layer.dead_units, "unknown")
 
 
 def depth_ticks(report: AuditRecord) -> list[str]:
@@ -129,8 +130,8 @@ def depth_axis(ticks: list[str]) -> Figure:
     return axis if len(ticks) <= 40 else axis | {"tickmode": "array", "tickvals": ticks[:: -(-len(ticks) // 40)]}
 
 
-def values_over_depth(report: AuditRecord, kind: str, condition: str, read: Read) -> list[float | None]:
-    return [number(read(layer, getattr(layer, kind).get(condition, {}))) for layer in report.result.layers]
+def values_over_depth(report: AuditRecord, condition: str, read: Read, difference: bool = False) -> list[float | None]:
+    return [read(layer, condition, difference) for layer in report.result.layers]
 
 
 def _panel_title(text: str, top: float) -> Figure:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ...core.errors import InputError
 from ...report.heat_map import COLORS
 from ...report.plots import Figure, Menu, Plot, base_layout, plot_with_menus
-from ...report.style import label, number, printable, short_names
+from ...report.style import label, printable, short_names
 from ..record import AuditRecord
 from .dimensionality import DIMENSIONS
 from .gradients import GRADIENTS
@@ -64,7 +64,7 @@ def values(report: AuditRecord) -> list[Value]:
             if key not in measured:
                 continue
             found.append(Value(title, section, key))
-            if any(key in s.get(section, {}) for layer in report.result.layers for s in layer.differences.values()):
+            if any(layer.has(c, section, key, True) for layer in report.result.layers for c in layer.differences):
                 found.append(Value(f"{title}, of the difference perturbed − clean", section, key, True))
     return found
 
@@ -83,12 +83,8 @@ def overview(report: AuditRecord, value: Value | None = None, change: bool = Fal
     if value is None:
         raise InputError("expected a report with at least one number per layer, got one without; name a measure")
     names = [condition.name for condition in report.result.conditions]
-    kind = "differences" if value.difference else "conditions"
     rows = [
-        [
-            number(getattr(layer, kind).get(name, {}).get(value.section, {}).get(value.key))
-            for layer in report.result.layers
-        ]
+        [layer.value(name, value.section, value.key, value.difference) for layer in report.result.layers]
         for name in names
     ]
     # CKA with clean responses is a comparison with clean already.

@@ -3,7 +3,7 @@ from __future__ import annotations
 from ...report.plots import Figure, Menu, Plot, base_trace, plot_with_menus
 from ...report.style import color, label, short_number
 from ..record import AuditRecord
-from .over_depth import section, section_values, values_over_depth
+from .over_depth import section, section_values
 
 
 def selectivity_plots(report: AuditRecord) -> list[Plot]:
@@ -33,9 +33,7 @@ def selectivity(report: AuditRecord, value: str = "mean") -> Figure:
     layout["yaxis"] |= {"title": {"text": "class selectivity index"}, "rangemode": "tozero"}
     nulls = []
     for place, condition in enumerate(report.result.conditions):
-        null = values_over_depth(
-            report, "conditions", condition.name, lambda _, s: s.get("selectivity", {}).get("null")
-        )
+        null = [layer.value(condition, "selectivity", "null") for layer in report.result.layers]
         for point, level in zip(figure["data"][place]["customdata"], null, strict=True):
             point.append(f"<br>null level {short_number(level)}")
         figure["data"][place]["hovertemplate"] = figure["data"][place]["hovertemplate"].replace(

@@ -22,7 +22,7 @@ def similarity_plots(report: AuditRecord) -> list[Plot]:
             plots.append(plain_plot(name, title, f"A line per condition over the layers. {describe}", figure))
     names = [layer.name for layer in report.result.layers]
     for place, (measure, values) in enumerate(report.result.between_layers.items()):
-        blocks = values.get("block_structure", {}).get("blocks", ())
+        blocks = report.result.blocks(measure)
         for key, value in values.items():
             if isinstance(value, list) and len(value) == len(names):
                 what = "CKA" if measure == "cka" else printable(measure)

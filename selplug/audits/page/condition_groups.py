@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from ...core.clean import CLEAN
 from ...report.style import printable
 from ..record import AuditRecord
 
 #: Lines that a plot can hold and still be read.
 FEW = 8
-KINDS = {"attack": "attacks", "noise": "noise", "corruption": "corruptions", "shift": "shifted sets"}
+KINDS = {CLEAN: CLEAN, "attack": "attacks", "noise": "noise", "corruption": "corruptions", "shift": "shifted sets"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,7 @@ def presets(report: AuditRecord) -> list[ConditionGroup]:
     kinds = [kind for kind, _ in _families(report)]
     for kind in dict.fromkeys(kinds[1:]):
         found.append(ConditionGroup(kind, (0, *(place for place in every[1:] if kinds[place] == kind))))
-    entries = _entries(report)
-    severities = [entries.get(condition.name, {}).get("options", {}).get("severity") for condition in conditions]
+    severities = [condition.options.get("severity") for condition in conditions]
     for severity in sorted({value for value in severities if isinstance(value, int)}):
         places = (place for place in every[1:] if severities[place] == severity)
         found.append(ConditionGroup(f"corruptions, severity {severity}", (0, *places)))
@@ -69,17 +67,8 @@ def presets(report: AuditRecord) -> list[ConditionGroup]:
 
 def _families(report: AuditRecord) -> list[tuple[str, str]]:
     """Of every condition its kind, in the plural, and what it is one of."""
-    entries = _entries(report)
     found = []
-    for place, condition in enumerate(report.result.conditions):
-        entry = entries.get(condition.name, {})
-        options = entry.get("options", {})
-        kind = KINDS.get(str(entry.get("kind", "")), "conditions")
-        name = str(options.get("corruption") or condition.name.partition(":")[0].partition("@")[0])
-        found.append((kind, printable(name)) if place else ("clean", printable(condition.name)))
+    for condition in report.result.conditions:
+        name = condition.options.get("corruption") or condition.name.partition(":")[0].partition("@")[0]
+        found.append((KINDS.get(condition.kind, "conditions"), printable(name)))
     return found
-
-
-def _entries(report: AuditRecord) -> dict[str, Mapping[str, Any]]:
-    listed = report.settings.get("perturbations", ())
-    return {entry["name"]: entry for entry in listed if isinstance(entry, Mapping) and "name" in entry}

@@ -60,7 +60,7 @@ def gallery(report: AuditRecord, budget: int = BUDGET) -> Gallery:
         ReportError: images are not (k, C, H, W) uint8, or conditions do not fit together.
     """
     examples = report.examples
-    clean_name = report.result.conditions[0].name if report.result.conditions else "clean"
+    clean_name = report.clean.name
     names = [c.name for c in report.result.conditions if c.name in examples.images] or list(examples.images)
     if not names:
         return Gallery()

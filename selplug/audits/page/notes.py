@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 from ...report.style import listing, number
+from ..engine.results import LayerResult
 from ..record import AuditRecord
 
 
@@ -31,18 +29,14 @@ def notes(report: AuditRecord) -> list[str]:
         found.append(
             f"Classes without a sample: {absent} of {len(result.samples_per_class)}; they take no part in selectivity."
         )
-    limited = [
-        layer.name for layer in layers if _any(layer.conditions.values(), "dimensionality", "rank_limited", True)
-    ]
+    limited = [layer.name for layer in layers if _flagged(layer, "dimensionality", "rank_limited")]
     if limited:
         found.append(
             f"Rank-limited layers: {len(limited)} of {len(layers)} have at least as many units as there are samples, "
             f"so at most N − 1 dimensions can be seen there: {listing(limited)}. Use more samples."
         )
     unresolved = [
-        layer.name
-        for layer in layers
-        if _any(layer.conditions.values(), "dimensionality", "participation_ratio_corrected", None)
+        layer.name for layer in layers if _undefined(layer, "dimensionality", "participation_ratio_corrected")
     ]
     if unresolved:
         found.append(
@@ -55,24 +49,18 @@ def notes(report: AuditRecord) -> list[str]:
             f"Dead units: {sum(count for _, count in dead)} in {len(dead)} of {len(layers)} layers answer to no class "
             f"on clean images and count as selectivity 0: {listing(f'{name} ({count})' for name, count in dead)}."
         )
-    at_null = [layer.name for layer in layers if _at_null(layer.conditions)]
+    at_null = [layer.name for layer in layers if _at_null(layer)]
     if at_null:
         found.append(
             f"Selectivity no higher than under shuffled labels in {len(at_null)} of {len(layers)} layers under some "
             f"condition: {listing(at_null)}."
         )
-    by_differences = [
-        layer.name for layer in layers if _any(layer.conditions.values(), "gradients", "differences", True)
-    ]
-    if by_differences:
+    if any(_flagged(layer, "gradients", "differences") for layer in layers):
         found.append(
             "Input gradients from differences: an operation of the model has no forward-mode derivative, so central "
             "differences took its place; they are less exact at kinks and at ties of max pooling."
         )
-    clean = result.conditions[0].name if result.conditions else "clean"
-    no_gradient = [
-        (layer.name, layer.conditions.get(clean, {}).get("gradients", {}).get("flat_units")) for layer in layers
-    ]
+    no_gradient = [(layer.name, layer.value(report.clean, "gradients", "flat_units")) for layer in layers]
     flat = [(name, count) for name, count in no_gradient if count]
     if flat:
         found.append(
@@ -95,16 +83,17 @@ def _skipped(report: AuditRecord) -> int:
     return len(skipped) if isinstance(skipped, (list, tuple)) else int(number(skipped) or 0)
 
 
-def _any(conditions: Iterable[Any], section: str, key: str, value: object) -> bool:
-    """Whether a measured section has this value; an undefined number counts as None."""
-    return any(
-        key in sections.get(section, {})
-        and (number(sections[section][key]) is None if value is None else sections[section][key] is value)
-        for sections in conditions
-    )
+def _flagged(layer: LayerResult, section: str, key: str) -> bool:
+    """Whether a flag is set under some condition."""
+    measured = (sections[section] for sections in layer.conditions.values() if section in sections)
+    return any(values.get(key) is True for values in measured)
 
 
-def _at_null(conditions: Any) -> bool:
-    sections = [values.get("selectivity", {}) for values in conditions.values()]
-    pairs = [(number(section.get("mean")), number(section.get("null"))) for section in sections]
+def _undefined(layer: LayerResult, section: str, key: str) -> bool:
+    """Whether a value was measured, and not defined, under some condition."""
+    return any(layer.has(c, section, key) and layer.value(c, section, key) is None for c in layer.conditions)
+
+
+def _at_null(layer: LayerResult) -> bool:
+    pairs = [[layer.value(c, "selectivity", key) for key in ("mean", "null")] for c in layer.conditions]
     return any(mean is not None and null is not None and mean <= null for mean, null in pairs)

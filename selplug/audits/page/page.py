@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...report.page import command_line, flat, interactive, template
 from ...report.plots import Plot
-from ...report.style import color, interval, listing, number, percent, printable, symbol
+from ...report.style import color, interval, listing, percent, printable, symbol
 from ..figures.accuracy import accuracy_plots
 from ..figures.dimensionality import dimensionality_plots, exponent_plots
 from ..figures.gradients import gradient_plots
@@ -90,11 +90,9 @@ def headline(report: AuditRecord) -> list[tuple[str, str, list[str]]]:
     result = report.result
 
     found: list[tuple[str, str, list[str]]] = []
-    name = result.conditions[0].name if result.conditions else "clean"
-    if result.conditions:
-        clean = result.conditions[0]
-        detail = [f"95 % interval {interval(clean.accuracy_ci95)}"]
-        found.append((f"Accuracy, {printable(name)}", percent(clean.accuracy), detail))
+    clean = report.clean
+    detail = [f"95 % interval {interval(clean.accuracy_ci95)}"]
+    found.append((f"Accuracy, {printable(clean.name)}", percent(clean.accuracy), detail))
     worst = result.worst_case
     if worst is None:
         found.append(("Worst-case accuracy", "–", ["no attack took part"]))
@@ -105,14 +103,14 @@ def headline(report: AuditRecord) -> list[tuple[str, str, list[str]]]:
     corruptions = report.corruptions
     if corruptions is not None:
         found.append(("Mean corruption accuracy", percent(corruptions["mean_accuracy"]), corruption_lines(report)))
-    found.append(("Samples", str(result.conditions[0].samples) if result.conditions else "0", [_per_class(report)]))
+    found.append(("Samples", str(clean.samples), [_per_class(report)]))
     units = sum(layer.units for layer in result.layers)
     found.append(("Layers", str(len(result.layers)), [f"{units} units, output layer excluded"]))
-    measured = [layer.conditions.get(name, {}).get("selectivity", {}).get("mean") for layer in result.layers]
-    if measured and all(number(level) is not None for level in measured):
-        mean = report.network_selectivity(name)
+    measured = [layer.value(clean, "selectivity", "mean") for layer in result.layers]
+    if measured and all(level is not None for level in measured):
+        mean = report.network_selectivity(clean.name)
         found.append(
-            ("Class selectivity", f"{mean:.3f}", [f"{printable(name)}; mean over layers, each counts the same"])
+            ("Class selectivity", f"{mean:.3f}", [f"{printable(clean.name)}; mean over layers, each counts the same"])
         )
     return found
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
-from ...report.style import interval, number, percent, printable, short_number
+from ...report.style import interval, percent, printable, short_number
 from ...report.tables import Table
 from ..engine.results import LayerResult, TargetSuccess
 from ..record import AuditRecord
@@ -82,17 +81,15 @@ def checks_table(report: AuditRecord) -> Table | None:
 
 
 def layers_table(report: AuditRecord, condition: str | None = None) -> Table:
-    """A row per layer, with what was measured under one condition, the first (clean) unless said otherwise."""
-    if condition is None:
-        condition = report.result.conditions[0].name if report.result.conditions else "clean"
+    """A row per layer, with what was measured under one condition, clean unless said otherwise."""
+    name = report.clean.name if condition is None else condition
     layers = report.result.layers
-
-    measured = {name for layer in layers for name in layer.conditions.get(condition, {})}
+    measured = {section for layer in layers for section in layer.sections(name)}
 
     def cell(section: str, key: str, spec: str, missing: str = "–") -> Callable[[LayerResult], str]:
         def read(layer: LayerResult) -> str:
-            values = layer.conditions.get(condition, {}).get(section, {})
-            return short_number(values.get(key), missing if key in values else "–", spec)
+            measured = layer.has(name, section, key)
+            return short_number(layer.value(name, section, key), missing if measured else "–", spec)
 
         return read
 
@@ -110,22 +107,21 @@ def layers_table(report: AuditRecord, condition: str | None = None) -> Table:
         corrected = cell("dimensionality", "participation_ratio_corrected", ".2f", "not resolved")
         columns.append(("corrected", True, corrected))
     if "spectrum" in measured:
-        columns.append(("exponent", True, lambda layer: _exponent(layer.conditions.get(condition, {}))))
+        columns.append(("exponent", True, lambda layer: _exponent(layer, name)))
     if "gradients" in measured:
         columns.append(("gradient", True, cell("gradients", "mean", ".3g")))
         columns.append(("CV samples", True, cell("gradients", "cv_samples", ".3f")))
         columns.append(("CV units", True, cell("gradients", "cv_units", ".3f")))
     return Table(
-        title=f"Layers, {printable(condition)} images" if condition == "clean" else f"Layers, {printable(condition)}",
+        title=f"Layers, {printable(name)}" + (" images" if name == report.clean.name else ""),
         columns=tuple(title for title, _, _ in columns),
         numeric=tuple(numeric for _, numeric, _ in columns),
         rows=tuple(tuple(cell(layer) for _, _, cell in columns) for layer in layers),
     )
 
 
-def _exponent(sections: Mapping[str, Mapping[str, Any]]) -> str:
-    section = sections.get("spectrum", {})
-    value, error = number(section.get("exponent")), number(section.get("stderr"))
+def _exponent(layer: LayerResult, condition: str) -> str:
+    value, error = (layer.value(condition, "spectrum", key) for key in ("exponent", "stderr"))
     if value is None:
         return "–"
     return f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")

@@ -66,9 +66,8 @@ def title(report: AuditRecord) -> str:
     """Model, data and number of samples in one line."""
     data = report.subject.get("data")
     source = data.get("source") if isinstance(data, dict) else None
-    samples = report.result.conditions[0].samples if report.result.conditions else 0
     name = printable(report.subject.get("model", "model"))
-    return f"{name} on {printable(source) if source else 'the given data'}, {samples} samples"
+    return f"{name} on {printable(source) if source else 'the given data'}, {report.clean.samples} samples"
 
 
 def worst_case(report: AuditRecord) -> str:

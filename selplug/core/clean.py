@@ -1,0 +1,2 @@
+#: Name and kind of the condition of clean images; no perturbation can have this name.
+CLEAN = "clean"
