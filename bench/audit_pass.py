@@ -9,11 +9,11 @@ import torch
 
 from selplug.audits.engine.run import run_audit
 from selplug.core.measures.metrics import ClassSelectivity, Dimensionality
-from selplug.core.types import Subject
+from selplug.core.types import MeasureFactory, Subject
 
 from .harness import Row, interleaved, ratio_row
 
-MEASURES = {"selectivity": ClassSelectivity, "dimensionality": Dimensionality}
+MEASURES: dict[str, MeasureFactory] = {"selectivity": ClassSelectivity, "dimensionality": Dimensionality}
 
 
 def rows(rounds: int = 7) -> list[Row]:

@@ -19,14 +19,14 @@ import torch
 from selplug import registry, specs
 from selplug.audits.engine.run import run_audit
 from selplug.core.measures.metrics import ClassSelectivity, Dimensionality
-from selplug.core.types import Subject
+from selplug.core.types import MeasureFactory, Subject
 
 from .harness import Row
 
 SHARED = Path(os.environ.get("SELPLUG_DATA") or Path(__file__).parents[2] / "shared" / "data")
 ARCHIVE, WEIGHTS = SHARED / "cifar10-jpeg.tar.xz", SHARED / "resnet20-12fca82f.th"
 PER_CLASS, CLASSES, BATCH = 100, 10, 128
-MEASURES = {"selectivity": ClassSelectivity, "dimensionality": Dimensionality}
+MEASURES: dict[str, MeasureFactory] = {"selectivity": ClassSelectivity, "dimensionality": Dimensionality}
 
 
 def rows(passes: int = 5) -> list[Row]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import entrypoints
 
-from .core.errors import PluginError
+from .core.errors import PluginError, PluginFailedError
 
 GROUPS = {
     "selplug.subjects": "where models and data come from",
@@ -28,6 +28,7 @@ GROUPS = {
     "selplug.launchers": "what runs somebody else's training script",
     "selplug.demos": "what `selplug demo` can run",
 }
+_SINGULAR = {"selplug.training": "training hook", "selplug.reports": "report writer"}
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,34 @@ class Plugin:
     @property
     def install_hint(self) -> str:
         return f'pip install "{self.distribution}[{self.extra}]"'
+
+    @property
+    def title(self) -> str:
+        """What errors call it, "perturbation occlusion of selplug-example"."""
+        return f"{singular(self.group)} {self.name} of {self.distribution}"
+
+    def lacking(self) -> PluginError:
+        """The error that says what is not installed."""
+        return PluginError(f"{self.name} needs {', '.join(self.missing)}, which is not installed: {self.install_hint}")
+
+    def load(self) -> Any:
+        """The object behind the name, its contract checked.
+
+        Raises:
+            PluginError: a host library is missing (the extra is given), it does not import, or it breaks the contract
+                of its group (:mod:`selplug.core.contracts`).
+        """
+        try:
+            found = self.entry_point.load()
+        except Exception as error:  # a plugin may fail in any way at import; the message must still name it
+            if self.missing:
+                raise self.lacking() from error
+            raise PluginFailedError(
+                f"{self.name} of {self.distribution} ({self.target}) cannot be loaded: {error!r}"
+            ) from error
+        from .core.plugins.others import checked
+
+        return checked(self.group, found, self.title)
 
 
 def plugins(group: str) -> dict[str, Plugin]:
@@ -85,37 +114,60 @@ def check_installed(group: str, name: str) -> None:
     """Raises PluginError where the extra of a plugin is not installed; its module may load without."""
     plugin = plugins(group).get(name)
     if plugin is not None and plugin.missing:
-        raise PluginError(f"{name} needs {', '.join(plugin.missing)}, which is not installed: {plugin.install_hint}")
+        raise plugin.lacking()
 
 
-def load(group: str, name: str) -> Any:
-    """The object behind a name.
+def find(group: str, name: str) -> Plugin:
+    """The plugin of a name, not yet loaded.
 
     Raises:
-        PluginError: no such name (the near ones are given), a host library is missing (the extra is given), or the
-            plugin does not import.
+        PluginError: no such name; the near ones are given.
     """
     known = plugins(group)
     if name not in known:
-        raise PluginError(f"unknown {_singular(group)} {name!r}; {suggestion(name, known)}")
-    plugin = known[name]
-    try:
-        return plugin.entry_point.load()
-    except Exception as error:  # a plugin may fail in any way at import; the message must still name it
-        check_installed(group, name)
-        raise PluginError(f"{name} of {plugin.distribution} ({plugin.target}) cannot be loaded: {error!r}") from error
+        raise PluginError(f"unknown {singular(group)} {name!r}; {suggestion(name, known, '`selplug plugins`')}")
+    return known[name]
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=5, cutoff=0.6)
+def load(group: str, name: str) -> Any:
+    """The object behind a name, its contract checked.
+
+    Raises:
+        PluginError: see :func:`find` and :meth:`Plugin.load`.
+    """
+    return find(group, name).load()
+
+
+#: So many names are shown in an error.
+FEW = 12
+
+
+def suggestion(name: str, known: Iterable[str], lister: str = "") -> str:
+    """What was meant by an unknown name: the near ones, in whatever case; all names only where they are few.
+
+    Args:
+        lister: what shows all names.
+    """
+    names = sorted(known) if lister else list(known)
+    listed = ", ".join(names[:FEW]) if len(names) <= FEW or not lister else ""
+    near = near_names(name, names)
     if near:
-        return f"did you mean {', '.join(near)}? There are: {', '.join(names)}"
-    return f"there are: {', '.join(names) or 'none'}"
+        return f"did you mean {', '.join(near)}?{f' There are: {listed}' if listed else ''}"
+    return f"there are: {listed or 'none'}" if listed or not names else f"there are {len(names)}: see {lister}"
 
 
-def _singular(group: str) -> str:
-    return group.rpartition(".")[2].removesuffix("s")
+def near_names(name: str, known: Iterable[str]) -> list[str]:
+    """Those that differ in case alone, else up to three that look alike, the likeliest first."""
+    lower: dict[str, list[str]] = {}
+    for each in known:
+        lower.setdefault(each.lower(), []).append(each)
+    close = [name.lower()] if name.lower() in lower else difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.6)
+    return [each for key in close for each in lower[key]]
+
+
+def singular(group: str) -> str:
+    """``selplug.measures`` -> ``measure``."""
+    return _SINGULAR.get(group) or group.rpartition(".")[2].removesuffix("s")
 
 
 def _missing(distribution: str, extra: str | None) -> tuple[str, ...]:

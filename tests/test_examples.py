@@ -149,7 +149,7 @@ def test_maps_of_a_real_network(tmp_path):
 
 
 def test_the_plugin_is_listed(plugin):
-    done = run("-m", "selplug.cli.commands", "plugins", "--json", path=plugin)
+    done = run("-m", "selplug.cli", "plugins", "--json", path=plugin)
     assert done.returncode == 0, done.stderr
     found = {(row["group"], row["name"]): row for row in json.loads(done.stdout)}
     for group, name in (("selplug.measures", "sparsity"), ("selplug.perturbations", "occlusion")):
@@ -208,7 +208,7 @@ def test_one_name_of_two_distributions_is_an_error_that_names_both(tmp_path):
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text("[selplug.perturbations]\nfgsm = rival:fgsm\n")
     for command in (["plugins"], ["audit", "resnet20_cifar", "--perturb", "fgsm"]):
-        done = run("-m", "selplug.cli.commands", *command, path=tmp_path)
+        done = run("-m", "selplug.cli", *command, path=tmp_path)
         assert done.returncode == 2
         assert done.stdout == ""
         assert done.stderr.startswith("error: two plugins are called 'fgsm' in selplug.perturbations")

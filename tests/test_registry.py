@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from fake_plugins import distribution
 from hypothesis import given
 from hypothesis import strategies as st
 
 from selplug import registry, specs
 from selplug.core.errors import InputError, PluginError
 from selplug.core.noise import gaussian_noise
-
-
-def distribution(folder: Path, name: str, entry_points: str, modules: dict[str, str] | None = None) -> Path:
-    """An installed distribution as pip leaves it: metadata, entry points, modules."""
-    info = folder / f"{name}-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(entry_points)
-    for module, source in (modules or {}).items():
-        (folder / f"{module}.py").write_text(source)
-    return folder
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ probabilities: where a logit is negative they walk the wrong way. These here tak
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -89,7 +90,7 @@ class RegistryPerturbation(Perturbation):
                 self.model.num_classes = self.model(unit[:1]).shape[1]
         result = run_perturbation(
             self.model,
-            factory(self.model, **checked),
+            replace(self.perturbation, options=checked).build(self.model),
             unit,
             self._labels(target, images),
             seed=batch_seed(self.seed, self.calls),

@@ -225,7 +225,9 @@ class ClassSelectivity(_Selective, GradientAttribution):
     gradient method: call ``model.eval()``.
 
     Args:
-        forward_func, layer, device_ids, class_means: as for :class:`LayerClassSelectivity`.
+        forward_func, layer: as for :class:`LayerClassSelectivity`.
+        device_ids: as for Captum's layer methods.
+        class_means: (C, U), NaN in the rows of absent classes, instead of :meth:`fit`; a list for a list of layers.
 
     Examples::
 
@@ -255,7 +257,8 @@ class ClassSelectivity(_Selective, GradientAttribution):
         """
         Args:
             inputs: (N, ...), floating point, or a tuple of such tensors.
-            target, additional_forward_args, attribute_to_layer_input: as for :class:`LayerClassSelectivity`.
+            target, additional_forward_args: as for :class:`LayerClassSelectivity`.
+            attribute_to_layer_input: units of what the layer is given instead of what it puts out.
 
         Returns:
             Shaped like ``inputs``, a tuple where they are one; a list of that for a list of layers.

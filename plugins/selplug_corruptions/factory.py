@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -44,6 +45,11 @@ EXTRA: Mapping[str, Corrupt] = {
 }
 CORRUPTIONS = {**BENCHMARK, **EXTRA}
 SEVERITIES = range(1, 6)
+_SEVERITY = "    severity: 1 to 5, or several as 1-3; all five if not given. NAME@3 sets it, too."
+_SEVERITIES = "    severities: 1 to 5, or several as 1-3; all five if not given."
+_STRENGTHS = (
+    "    strengths: those of imagenet, tiny-imagenet or cifar; auto takes the set whose images have the nearest size."
+)
 #: Sides in pixels below which the kernels and textures of some corruptions have no room.
 SMALLEST = 16
 #: On the CPU a batch is taken in parts of about so many values, which stay in its cache ...
@@ -65,7 +71,7 @@ class CorruptionFactory:
 
     def __init__(self, name: str) -> None:
         self.name = self.__name__ = name
-        self.__doc__ = CORRUPTIONS[name].__doc__
+        self.__doc__ = _documented(CORRUPTIONS[name])
 
     def __call__(self, model: nn.Module, *, severity: Any = None, strengths: str = "auto") -> Perturb:
         return Corruption(self.name, severity, strengths)
@@ -84,13 +90,13 @@ class CorruptionFactory:
 
 
 class Group:
-    """Several corruptions under one name. Options: ``severities`` such as 3 or 1-3, all five if not given, and
-    ``strengths`` as for a single corruption."""
+    """Several corruptions under one name."""
 
     kind = "corruption"
 
     def __init__(self, name: str, members: Sequence[str]) -> None:
         self.name = self.__name__ = name
+        self.__doc__ = f"{len(members)} corruptions: {', '.join(members)}.\n\nOptions:\n{_SEVERITIES}\n{_STRENGTHS}"
         self.members = members
 
     def __call__(self, model: nn.Module, *, severities: Any = None, strengths: str = "auto") -> Perturb:
@@ -149,6 +155,12 @@ class Corruption:
                 part = CORRUPTIONS[self.name](images[start : start + each], draws, *parameters)
                 results.append(part.clamp(0, 1))
         return torch.cat(results)
+
+
+def _documented(corrupt: Corrupt) -> str:
+    """What a corruption does, and the options of all of them; the numbers behind a severity are none."""
+    text = inspect.cleandoc(corrupt.__doc__ or "").partition("\n\nArgs:")[0]
+    return f"{text}\n\nOptions:\n{_SEVERITY}\n{_STRENGTHS}"
 
 
 def severities(name: str, value: Any) -> Sequence[int]:

@@ -26,12 +26,12 @@ CATEGORIES = ("noise", "blur", "weather", "digital", "extra")
 
 
 class ImageNetCFactory:
-    """``(model, dir=..., corruption=..., severity=...) -> (images, labels, samples) -> images``.
+    """The published ImageNet-C files, paired with the clean images.
 
     Options:
         dir: the folder with a folder per corruption or per category; also the text behind the colon, ``imagenetc:DIR``.
         corruption: its name; all that are there if not given.
-        severity: 1 to 5; all that are there if not given.
+        severity: 1 to 5, or several as 1-3; all that are there if not given.
     """
 
     kind = "corruption"

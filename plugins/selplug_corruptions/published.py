@@ -21,12 +21,12 @@ from .factory import BENCHMARK, SEVERITIES, severities
 
 
 class PublishedFactory:
-    """``(model, dir=..., corruption=..., severity=...) -> (images, labels, samples) -> images``.
+    """The published CIFAR-10-C files, paired with the clean images.
 
     Options:
         dir: the folder of the ``.npy`` files; also the text behind the colon, ``cifar10c:DIR``.
         corruption: its name; the 15 of the benchmark if not given.
-        severity: 1 to 5; all five if not given.
+        severity: 1 to 5, or several as 1-3; all five if not given.
     """
 
     kind = "corruption"

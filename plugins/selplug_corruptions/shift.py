@@ -25,7 +25,7 @@ BATCH_SIZE = 128
 
 
 class ShiftFactory:
-    """``(model, dir=..., classes=..., samples=...) -> Shift``.
+    """Any other labelled folder of images, ``<class>/<file>``, as a condition of its own.
 
     Options:
         dir: the folder with a folder per class; also the text behind the colon, ``shift:DIR``.

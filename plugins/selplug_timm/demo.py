@@ -42,7 +42,12 @@ TEST_SHARE = 4  # every fourth image
 
 
 def run(output: Path, seed: int = 0) -> list[Report]:
-    """Trains at each alpha, audits, prints the comparison, and writes data, runs and pages below ``output``."""
+    """Trains at each alpha, audits, prints the comparison, and writes data, runs and pages below ``output``.
+
+    Args:
+        output: the folder for all of it.
+        seed: of weights, batches and perturbations.
+    """
     check_writable(output)
     console = Console()
     counts = _write_digits(output / "digits")

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 def any_attack(model: nn.Module, *, attack: str, **options: Any) -> Perturb:
     """The attack called ``attack``, for those of a newer torchattacks that have no entry point of their own.
 
+    Args:
+        attack: its name in torchattacks, in any case.
+        options: those of that attack.
+
     Raises:
         InputError: no such attack, or its options are wrong.
     """

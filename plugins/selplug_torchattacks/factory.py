@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from .ensemble import build as build_ensemble
 from .ensemble import describe as describe_ensemble
 from .ensemble import targets
 from .limits import MANY_CLASSES, ONE_BY_ONE, check_classes, check_images
+from .meanings import documentation
 from .options import check, is_linf, signature
 from .repairs import REPAIRS
 from .targets import check_class, choose_targets
@@ -65,8 +65,8 @@ class AttackFactory:
         self.attack = attack
         self.kind = "noise" if name in NOISE else "attack"
         self.__name__ = name
-        self.__doc__ = inspect.getdoc(attack)
         self.__signature__ = signature(attack)
+        self.__doc__ = documentation(name, attack, [key for key in self.__signature__.parameters if key != "model"])
 
     def __call__(self, model: nn.Module, **options: Any) -> Perturb:
         return Attacker(self, model, check(self.name, self.__signature__, options))

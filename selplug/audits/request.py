@@ -12,8 +12,11 @@ from .. import specs
 from ..core.errors import InputError
 from ..core.measures.unit_gradients import DIRECTIONS
 from ..core.model.compiled import resolve_backend
+from ..core.plugins.measure import Measure, measure
+from ..core.plugins.measure import measures as checked_measures
+from ..core.plugins.perturbation import BuiltPerturbation
 from ..core.types import MeasureFactory, Perturb, Perturbation
-from ..registry import load
+from ..registry import find, load
 from ..run.device import resolve_device
 from .baseline import load_baseline
 from .plan import AuditPlan
@@ -26,7 +29,7 @@ class AuditRequest:
     plan: AuditPlan
     perturbations: tuple[Perturbation, ...]
     worst_case: tuple[Perturbation, ...]
-    measures: Mapping[str, MeasureFactory]
+    measures: Mapping[str, Measure]
     device: torch.device | None
     amp: torch.dtype | None
     torchcompile: str | None
@@ -35,7 +38,7 @@ class AuditRequest:
     @property
     def on_gradients(self) -> bool:
         """Whether a measure of gradients is among the measures."""
-        return any(getattr(factory, "on_gradients", False) for factory in self.measures.values())
+        return any(each.on_gradients for each in self.measures.values())
 
     @property
     def gradient_probes(self) -> int:
@@ -47,7 +50,7 @@ class AuditRequest:
         Perturbations count with all their options, so that another default is another digest.
         """
         plan = self.plan.to_dict()
-        aside = getattr(load("selplug.subjects", self.plan.subject), "aside", ()) if self.plan.subject else ()
+        aside = load("selplug.subjects", self.plan.subject).aside if self.plan.subject else ()
         decisive = {key: value for key, value in plan.items() if key not in ("schema_version", "device", *aside)}
         for key, chosen in (("perturb", self.perturbations), ("worst_case", self.worst_case)):
             decisive[key] = [[p.name, dict(p.options)] for p in chosen]
@@ -87,7 +90,7 @@ def resolve(
         plan=plan,
         perturbations=chosen,
         worst_case=tuple(specs.worst_case_attacks(plan.worst_case if worst_case is None else worst_case, chosen)),
-        measures=measures or {name: load("selplug.measures", name) for name in plan.measure},
+        measures=checked_measures(measures) if measures else _measures(plan.measure),
         device=place,
         amp=getattr(torch, dtype) if plan.amp else None,
         torchcompile=resolve_backend(plan.torchcompile),
@@ -120,4 +123,10 @@ def _all_of(perturbation: str | Perturbation | Perturb) -> list[Perturbation]:
     if isinstance(perturbation, Perturbation):
         return [replace(perturbation, options=dict(perturbation.options))]
     perturb = perturbation
-    return [Perturbation(name, lambda model: perturb, kind=getattr(perturb, "kind", "attack"))]
+    kind = BuiltPerturbation(perturb, f"perturbation {name}", name).kind
+    return [Perturbation(name, lambda model: perturb, kind=kind)]
+
+
+def _measures(names: Sequence[str]) -> dict[str, Measure]:
+    found = {name: find("selplug.measures", name) for name in names}
+    return {name: measure(plugin.load(), plugin.title) for name, plugin in found.items()}

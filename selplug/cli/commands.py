@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from ..run.subject_flags import SubjectCommand
 from ..similarities.command import similarity
 from .arguments import TRAINING, Commands
 from .errors import clear_errors
+from .plugins import plugins
 from .view import view
 
 app = typer.Typer(
@@ -67,26 +67,7 @@ app.command(no_args_is_help=True)(clear_errors(compare))
 app.command(no_args_is_help=True)(clear_errors(view))
 
 
-@app.command()
-@clear_errors
-def plugins(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
-    """List every plugin that is installed, and what a missing one needs."""
-    rows = [plugin for group in registry.GROUPS for plugin in registry.plugins(group).values()]
-    if as_json:
-        fields = ("group", "name", "target", "distribution", "version", "extra", "missing")
-        typer.echo(json.dumps([{field: getattr(row, field) for field in fields} for row in rows], indent=1))
-        return
-    width = max(len(row.name) for row in rows)
-    for group, what in registry.GROUPS.items():
-        found = [row for row in rows if row.group == group]
-        if not found:
-            continue
-        typer.echo(f"{group}: {what}")
-        for row in found:
-            state = f"  needs {', '.join(row.missing)}: {row.install_hint}" if row.missing else ""
-            typer.echo(f"  {row.name:{width}}  {row.distribution} {row.version}{state}")
+app.command()(clear_errors(plugins))
 
 
 @app.command()

@@ -16,6 +16,7 @@ from typing import Any
 from .. import registry, specs
 from ..audits.record import AuditRecord
 from ..core.errors import InputError, PluginError
+from ..core.plugins.perturbation import factory_members
 from ..report.style import listing, printable
 from .sources import Source
 
@@ -167,10 +168,10 @@ def _adversarial(spec: Any) -> bool:
     if not spec:
         return False
     try:
-        factory = registry.load("selplug.perturbations", specs.spec_name(str(spec)))
+        plugin = registry.find("selplug.perturbations", specs.spec_name(str(spec)))
+        return factory_members(plugin.load(), plugin.title).kind == "attack"
     except PluginError:  # TRADES has its own name, and what trained a network need not be installed to compare it
         return True
-    return getattr(factory, "kind", "attack") == "attack"
 
 
 def _fits(source: Source, patterns: Collection[str]) -> bool:

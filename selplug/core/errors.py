@@ -18,7 +18,11 @@ class PerturbationError(SelplugError):
 
 
 class PluginError(SelplugError):
-    """A plugin is missing, cannot be loaded, or clashes with another."""
+    """A plugin is missing, cannot be loaded, clashes with another, breaks its contract, or fails while it runs."""
+
+
+class PluginFailedError(PluginError):
+    """A plugin raised an error that is none of ours, when it was loaded or while it ran; that error is the cause."""
 
 
 class ReportError(SelplugError):

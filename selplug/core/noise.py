@@ -10,7 +10,11 @@ from .types import Perturb
 
 
 def gaussian_noise(model: nn.Module, *, std: float = 0.1) -> Perturb:
-    """Independent Gaussian noise on every value, clipped to [0, 1]; ``std`` in pixel units of [0, 1], >= 0."""
+    """Independent Gaussian noise on every value, clipped to [0, 1].
+
+    Args:
+        std: its standard deviation, >= 0, in pixel units of [0, 1].
+    """
     if std < 0:
         raise InputError(f"gaussian-noise: expected std >= 0, got {std}")
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .errors import InputError, PerturbationError
 from .model.state import frozen, seeded
 from .model.unit_range import UnitRangeModel as UnitRangeModel  # noqa: PLC0414
+from .plugins.perturbation import BuiltPerturbation
 from .types import Perturb, Samples
 
 #: How far outside [0, 1] a pixel may lie from rounding alone; such pixels are clamped.
@@ -41,7 +42,7 @@ def batch_seed(seed: int, *batch: int) -> int:
 
 def run_perturbation(
     model: nn.Module,
-    perturb: Perturb,
+    perturb: Perturb | BuiltPerturbation,
     images: Tensor,
     labels: Tensor,
     *,
@@ -54,7 +55,8 @@ def run_perturbation(
     Args:
         model: the module that ``perturb`` attacks; whatever the perturbation does to its training flags,
             ``requires_grad`` and gradients is undone, and the random generators go on as if it had not run.
-        perturb: ``(images, labels) -> images``, or ``(images, labels, samples) -> images`` if it is ``by_sample``.
+        perturb: ``(images, labels) -> images``, or ``(images, labels, samples) -> images`` if it is ``by_sample``;
+            or what :meth:`Perturbation.build` made, whose errors name the plugin.
         images: (N, C, H, W), float32, in [0, 1].
         labels: (N,).
         seed: seeds all generators for this batch, see :func:`batch_seed`.
@@ -63,14 +65,16 @@ def run_perturbation(
 
     Raises:
         InputError: the images given are not float32 in [0, 1].
+        PluginError: a built perturbation raised an error that is none of selplug.
         PerturbationError: what came back has another shape or dtype, is not finite, or leaves [0, 1].
     """
     check_images(images)
     inputs = images.detach().clone()
-    which = (samples or Samples(range(len(images)), seed),) if getattr(perturb, "by_sample", False) else ()
+    built = BuiltPerturbation.of(perturb)
+    which = samples or Samples(range(len(images)), seed)
     no_autocast = torch.autocast(images.device.type, enabled=False)
     with frozen(model), seeded(seed, images.device), torch.enable_grad(), no_autocast:
-        output = perturb(inputs, labels.clone(), *which)
+        output = built(inputs, labels.clone(), which)
     if not isinstance(output, Tensor) or output.shape != images.shape:
         came = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise PerturbationError(f"{name}: expected images of shape {tuple(images.shape)}, got {came}")
@@ -82,7 +86,7 @@ def run_perturbation(
         raise PerturbationError(f"{name}: expected finite pixels in [0, 1], got values from {low:.4g} to {high:.4g}")
     output = output.clamp(0, 1)
     change = (output - images).flatten(1)
-    return Perturbed(output, change.norm(dim=1), change.abs().amax(1), getattr(perturb, "targets", None))
+    return Perturbed(output, change.norm(dim=1), change.abs().amax(1), built.targets)
 
 
 def check_images(images: Tensor) -> None:

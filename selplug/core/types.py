@@ -3,12 +3,56 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from torch import Tensor, nn
-from torchmetrics import Metric
+from torch import nn
+
+from .contracts import (
+    AttributionMembers,
+    AttributionMethod,
+    BetweenLayersFactory,
+    Demo,
+    Launcher,
+    MeasureFactory,
+    MeasureMembers,
+    Perturb,
+    PerturbationFactory,
+    PerturbationMembers,
+    PerturbMembers,
+    ReportWriter,
+    SubjectMembers,
+    SubjectPlugin,
+)
+from .plugins.blame import blamed
+from .plugins.others import needs_fit
+from .plugins.perturbation import BuiltPerturbation, FactoryMembers, factory_members
+from .subject import Samples, Subject
+
+__all__ = [
+    "STATE_BYTES",
+    "Attribution",
+    "AttributionMembers",
+    "AttributionMethod",
+    "BetweenLayersFactory",
+    "Demo",
+    "Launcher",
+    "MeasureFactory",
+    "MeasureMembers",
+    "Perturb",
+    "PerturbMembers",
+    "Perturbation",
+    "PerturbationFactory",
+    "PerturbationMembers",
+    "Progress",
+    "ReportWriter",
+    "Samples",
+    "Subject",
+    "SubjectMembers",
+    "SubjectPlugin",
+]
 
 
 @dataclass(frozen=True)
@@ -22,12 +66,19 @@ class Attribution:
             ``fit`` is made with a list of layers where it knows them, and then gives a list.
         init: options of the constructor.
         attribute: options of ``attribute``.
+        plugin: what errors call it, "attribution saliency of selplug"; the name by default.
     """
 
     name: str
     factory: Any
     init: Mapping[str, Any] = field(default_factory=dict)
     attribute: Mapping[str, Any] = field(default_factory=dict)
+    plugin: str = field(default="", compare=False)
+
+    @property
+    def title(self) -> str:
+        """What errors call it."""
+        return self.plugin or f"attribution {self.name}"
 
     @property
     def takes_layer(self) -> bool:
@@ -37,7 +88,7 @@ class Attribution:
     @property
     def needs_fit(self) -> bool:
         """Whether it has to see labelled data first."""
-        return callable(getattr(self.factory, "fit", None))
+        return needs_fit(self.factory)
 
 
 #: Sums of all conditions are kept at once up to this many bytes; beyond it the data is read in several passes.
@@ -48,79 +99,16 @@ STATE_BYTES = 2 * 2**30
 Progress = Callable[[str, int, int], None]
 
 
-#: ``(images (N, C, H, W) in [0, 1], labels (N,)) -> images`` of the same shape, dtype and range. One with the attribute
-#: ``by_sample = True`` is called with a third argument, the :class:`Samples` of the batch.
-Perturb = Callable[..., Tensor]
-#: ``(model on images in [0, 1], **options) -> Perturb``; an attribute ``kind`` ("attack" unless given) says what it is.
-PerturbationFactory = Callable[..., Perturb]
-#: ``(num_units=U, num_classes=C, seed=S) -> Metric`` with ``update(responses (N, U), targets (N,))``; C counts the
-#: classes that have samples, and the targets are their numbers in [0, C). With an attribute ``on_pairs`` it takes
-#: ``update(clean (N, U), perturbed (N, U))`` instead. An attribute ``between_layers`` is a factory for all layers of
-#: clean images at once: ``(num_units=[U_1, ...], num_classes=C, seed=S)`` with ``update([responses (N, U_1), ...])``.
-MeasureFactory = Callable[..., Metric]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model and the images to audit it on.
-
-    Args:
-        model: takes images normalized by ``normalize`` and returns logits (N, K).
-        loader: yields ``(images, labels)``; images (N, C, H, W) float in [0, 1] or uint8, labels (N,) in [0, K).
-            It is iterated more than once and must yield the same samples in the same order each time.
-        num_classes: K.
-        normalize: per-channel ``(mean, std)`` that the model expects, or None if it takes images in [0, 1] as they are.
-        name: what to call the model in a report.
-        class_names: K names, or None.
-        targets: the labels of the whole loader in its order, if known without reading the images.
-        info: JSON-ready facts for the report (where weights and data come from).
-        skipped: names of unreadable samples; the loader appends to it while it is read.
-        read_image: reads an image file as the loader reads its samples: path -> (C, H, W), float32 in [0, 1]. It raises
-            InputError for a file that is not there or cannot be read. None if this subject reads no files.
-        read_pixels: the same without cropping and resizing: path -> (C, height, width) of the file.
-        indices: the place of each sample of the loader in its data set, if known; the place in the loader otherwise.
-        names: the name of each sample of the loader, if known: its path below the data folder.
-        candidates: the classes that can be predicted, if not all K.
-        draw: how many samples were to be chosen from the data, and the seed of the choice; None for all of them.
-    """
-
-    model: nn.Module
-    loader: Iterable[Sequence[Tensor]]
-    num_classes: int | None = None
-    normalize: tuple[Sequence[float], Sequence[float]] | None = None
-    name: str = "model"
-    class_names: Sequence[str] | None = None
-    targets: Tensor | None = None
-    info: Mapping[str, Any] = field(default_factory=dict)
-    skipped: Sequence[str] = ()
-    read_image: Callable[[str], Tensor] | None = None
-    read_pixels: Callable[[str], Tensor] | None = None
-    indices: Sequence[int] | None = None
-    names: Sequence[str] | None = None
-    candidates: Sequence[int] | None = None
-    draw: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Which samples a batch holds.
-
-    ``indices`` (N,) are their places in the data set, ``seed`` is that of the run, ``names`` (N,) are those of the
-    subject, if it has any.
-    """
-
-    indices: Sequence[int]
-    seed: int
-    names: Sequence[str] | None = None
-
-
 @dataclass(frozen=True)
 class Perturbation:
     """A perturbation as asked for: a factory with its options, under the name that the report gives it.
 
     ``kind`` is "attack", "noise", "corruption" or "shift"; attacks take part in the worst-case accuracy.
     ``options`` are all options in force, defaults included, for the record. ``spec`` is the text that asks for it, if
-    it is not the name.
+    it is not the name. ``plugin`` is what errors call the plugin, "perturbation occlusion of selplug-example".
+
+    Raises:
+        PluginError: the factory breaks its contract, see :class:`PerturbationMembers`.
     """
 
     name: str
@@ -128,14 +116,43 @@ class Perturbation:
     options: Mapping[str, Any] = field(default_factory=dict)
     kind: str = "attack"
     spec: str = ""
+    plugin: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        _ = self.members  # checked at once, not in the middle of a run
+
+    @cached_property
+    def members(self) -> FactoryMembers:
+        """The optional members of the factory."""
+        return factory_members(self.factory, self.title)
+
+    @property
+    def title(self) -> str:
+        """What errors call it."""
+        return self.plugin or f"perturbation {self.name}"
 
     @property
     def threat(self) -> Mapping[str, Any]:
         """What the factory's ``threat(options)`` says: ``norm``, ``eps``, ``option``, ``steps``; empty without one."""
-        threat = getattr(self.factory, "threat", None)
-        return threat(self.options) if threat else {}
+        if self.members.threat is None:
+            return {}
+        with blamed(self.title, self.name):
+            return self.members.threat(self.options)
+
+    def build(self, model: nn.Module) -> BuiltPerturbation:
+        """What perturbs batches of this model, checked.
+
+        Raises:
+            SelplugError: an option is wrong, or the perturbation does not work with the model.
+            PluginError: the factory fails in another way, or what it makes breaks its contract.
+        """
+        with blamed(self.title, self.name):
+            made = self.factory(model, **self.options)
+        return BuiltPerturbation(made, self.title, self.name)
 
     def described(self, num_classes: int) -> Mapping[str, Any]:
         """The options as the factory's ``describe(options, num_classes)`` tells them; as they are without one."""
-        describe: Callable[..., Mapping[str, Any]] | None = getattr(self.factory, "describe", None)
-        return describe(self.options, num_classes) if describe else self.options
+        if self.members.describe is None:
+            return self.options
+        with blamed(self.title, self.name):
+            return self.members.describe(self.options, num_classes)

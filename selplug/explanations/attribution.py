@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import InputError, SelplugError
+from ..core.errors import InputError, PluginError
 from ..core.model.layers import Layer
+from ..core.plugins.blame import blamed
 from ..core.types import Attribution
 
 
@@ -31,7 +32,7 @@ class Explainer:
         loader: (images in [0, 1], labels), for a method that has to be fitted.
 
     Raises:
-        InputError: the method fails; other errors of selplug pass through.
+        PluginError: the method fails; errors of selplug pass through.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Explainer:
         modules = [module for _, module, _ in self.layers]
         self.parts: list[Any] = []
         if method.needs_fit and len(modules) > 1:
-            with suppress(InputError):  # a class that knows no lists of layers: one after the other
+            with suppress(InputError, PluginError):  # a class that knows no lists of layers: one after the other
                 self.parts = self._made(model, [modules], loader)
         if not self.parts:
             self.parts = self._made(model, modules, loader)
@@ -55,38 +56,32 @@ class Explainer:
     def _made(self, model: nn.Module, layers: Sequence[Any], loader: Iterable[tuple[Tensor, Tensor]]) -> list[Any]:
         """The method for each of ``layers``, or for the input without any, fitted."""
         method = self.method
-        try:
+        with blamed(method.title):
             parts = [method.factory(model, layer, **method.init) for layer in layers]
             parts = parts or [method.factory(model, **method.init)]
             if method.needs_fit:
                 for part in parts:
                     part.fit(loader)
-        except SelplugError:
-            raise
-        except Exception as error:  # whatever a plugin's class raises; the message must name it
-            raise self._failed(error) from error
         return parts
 
-    def maps(self, images: Tensor, target: int, prefix_tokens: int | None) -> list[Tensor]:
+    def maps(self, images: Tensor, target: int, prefix_tokens: int | None, condition: str = "") -> list[Tensor]:
         """One map (h, w) per name in ``names``: values summed over channels or units, at the layer's own resolution.
 
         Args:
             images: (1, C, H, W) in [0, 1].
             target: the class to explain.
             prefix_tokens: how many tokens stand before those of the patches, None if the model does not say.
+            condition: what the images show, for errors.
 
         Raises:
-            InputError: the method fails, or gives no map over the image.
+            InputError: the method gives no map over the image.
+            PluginError: the method fails.
         """
         inputs = images.detach().clone().requires_grad_()
         takes_target = "target" in inspect.signature(self.method.factory.attribute).parameters
         arguments = {**({"target": target} if takes_target else {}), **self.method.attribute}
-        try:
+        with blamed(self.method.title, condition):
             found = [part.attribute(inputs, **arguments) for part in self.parts]
-        except SelplugError:
-            raise
-        except Exception as error:  # whatever a plugin's class raises; the message must name it
-            raise self._failed(error) from error
         if len(self.parts) == 1 and isinstance(found[0], list):
             found = found[0]
         if len(found) != len(self.names):
@@ -117,10 +112,6 @@ class Explainer:
             f"{self.method.name} gave {tuple(values.shape)} for {where}, which is no map over the image; take a method "
             "that gives values of the layer's own shape, or another layer"
         )
-
-    def _failed(self, error: Exception) -> InputError:
-        said = str(error).strip().partition("\n")[0]
-        return InputError(f"{self.method.name} failed: {type(error).__name__}: {said}")
 
 
 def _positions(values: Tensor, layer: Layer, shape: tuple[int, ...]) -> Tensor | None:

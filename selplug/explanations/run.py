@@ -108,9 +108,10 @@ def run_explain(
         target: a class number, ``"predicted"`` (on the clean image) or ``"true"``.
 
     Raises:
-        InputError: images, labels, logits or the target are not what they have to be, or a method fails.
+        InputError: images, labels, logits or the target are not what they have to be, or a method gives no map.
         CaptureError: a pattern matches no layer.
         PerturbationError: the perturbation broke its promise.
+        PluginError: a method or the perturbation fails.
     """
     model = uncompiled(subject.model)
     with torch.inference_mode(False), placed(model, device) as place, deterministic(), frozen(model):
@@ -130,7 +131,7 @@ def run_explain(
                 on_progress(f"{method.name}: preparing", 0, len(images))
             with seeded(batch_seed(seed, 0), place), torch.enable_grad():
                 explainers.append(Explainer(method, wrapped, chosen, _Data(subject, place, method.name, on_progress)))
-        attack = perturbation.factory(wrapped, **perturbation.options)
+        attack = perturbation.build(wrapped)
         result = []
         for number, (picture, image, aim) in enumerate(zip(pictures, images, targets, strict=True)):
             if on_progress:
@@ -190,7 +191,7 @@ def _maps(
         for explainer in explainers:
             # The same draws for both conditions, for methods that sample.
             with seeded(seed, pixels.device), torch.enable_grad():
-                found = explainer.maps(pixels, target, prefix_tokens)
+                found = explainer.maps(pixels, target, prefix_tokens, condition)
             for layer, each in zip(explainer.names, found, strict=True):
                 values.setdefault((explainer.method.name, layer), {})[condition] = each.numpy()
     return tuple(Map(method, layer, both) for (method, layer), both in values.items())

@@ -29,7 +29,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Of the draw, the perturbations a
 
 @dataclass(frozen=True)
 class Declared:
-    """The flags that a subject plugin declares, see ``add_arguments`` of :class:`~selplug.core.types.SubjectPlugin`."""
+    """The flags that a subject declares by ``add_arguments``, see :class:`~selplug.core.types.SubjectMembers`."""
 
     name: str
     parser: argparse.ArgumentParser = field(repr=False)
@@ -73,10 +73,10 @@ def declared(name: str, without: Collection[str] = ()) -> Declared:
         PluginError: there is no such plugin, or it cannot be loaded.
     """
     plugin = load("selplug.subjects", name)
-    if not hasattr(plugin, "add_arguments") and name != DEFAULT:
+    if plugin.add_arguments is None and name != DEFAULT:
         plugin = load("selplug.subjects", DEFAULT)
     parser = _Parser(add_help=False, allow_abbrev=False)
-    if hasattr(plugin, "add_arguments"):
+    if plugin.add_arguments is not None:
         plugin.add_arguments(_Group(parser, without))
     return Declared(name, parser, tuple(parser._actions))
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import PluginError
-from ..registry import load
+from ..registry import find
 from .language import parse_spec
 from .options import check_parameters
 
@@ -22,15 +21,19 @@ def attribution(spec: str) -> Attribution:
     from ..core.types import Attribution
 
     name, options = parse_spec(spec)
-    factory: Any = load("selplug.attributions", name)
-    if not callable(getattr(factory, "attribute", None)):
-        raise PluginError(f"{name}: expected a class with a method attribute, as those of Captum, got {factory!r}")
-    call = list(inspect.signature(factory.attribute).parameters.values())[1:]  # without self
-    # The first of the constructor is the model, the first of attribute the images.
-    sides = [
-        [p for p in parameters[1:] if p.name not in ("layer", "target", "additional_forward_args")]
-        for parameters in (list(inspect.signature(factory).parameters.values()), call)
-    ]
-    check_parameters(name, [*sides[0], *sides[1]], options)
-    init = {key: value for key, value in options.items() if key in {p.name for p in sides[0]}}
-    return Attribution(spec.strip(), factory, init, {key: v for key, v in options.items() if key not in init})
+    plugin = find("selplug.attributions", name)
+    factory = plugin.load()
+    constructor, call = attribution_options(factory)
+    check_parameters(name, [*constructor, *call], options)
+    init = {key: value for key, value in options.items() if key in {p.name for p in constructor}}
+    rest = {key: value for key, value in options.items() if key not in init}
+    return Attribution(spec.strip(), factory, init, rest, plugin.title)
+
+
+def attribution_options(factory: Any) -> tuple[list[inspect.Parameter], list[inspect.Parameter]]:
+    """The options of a method: parameters of its constructor and of ``attribute``, without those that are given."""
+    # The first of the constructor is the model, those of attribute are the object and the images.
+    own = list(inspect.signature(factory).parameters.values())[1:]
+    call = list(inspect.signature(factory.attribute).parameters.values())[2:]
+    given = ("layer", "target", "additional_forward_args")
+    return [p for p in own if p.name not in given], [p for p in call if p.name not in given]

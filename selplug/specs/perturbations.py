@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError, PluginError
-from ..registry import load, plugins
+from ..core.plugins.blame import blamed
+from ..core.plugins.perturbation import factory_members
+from ..registry import find, load, plugins
 from .language import _NAME, LEVEL, parse_spec, spec_name, sweep
 from .options import check_options
 
@@ -27,7 +29,7 @@ def perturbations(spec: str) -> list[Perturbation]:
 
     Raises:
         InputError: the text does not parse, an option is unknown, or a value is of the wrong type.
-        PluginError: unknown name, or its host library is missing.
+        PluginError: unknown name, its host library is missing, or the plugin breaks its contract.
     """
     from ..core.types import Perturbation
 
@@ -37,10 +39,12 @@ def perturbations(spec: str) -> list[Perturbation]:
     name = spec_name(spec)
     if not _NAME.fullmatch(name):
         parse_spec(spec)  # says what is wrong with it
-    factory = load("selplug.perturbations", name)
-    name, options = parse_spec(spec, getattr(factory, "positional", None))
+    plugin = find("selplug.perturbations", name)
+    factory = plugin.load()
+    members = factory_members(factory, plugin.title)
+    name, options = parse_spec(spec, members.positional)
     if LEVEL in options:
-        level = getattr(factory, "level", None)
+        level = members.level
         if level is None or level in options:
             reason = f"takes no {LEVEL}" if level is None else f"gives {level} twice"
             hint = _namesake(name, options)
@@ -50,11 +54,13 @@ def perturbations(spec: str) -> list[Perturbation]:
         options = check_options(name, factory, options)
     except InputError as error:
         raise InputError(f"{error}{_namesake(name, options)}") from error
-    specs = factory.expand(options) if hasattr(factory, "expand") else None
+    with blamed(plugin.title, spec.strip()):
+        specs = members.expand(options) if members.expand else None
     if specs is not None:
         return [perturbation for each in specs for perturbation in perturbations(each)]
-    label = factory.label(options) if hasattr(factory, "label") else spec.strip()
-    return [Perturbation(label, factory, options, getattr(factory, "kind", "attack"), spec.strip())]
+    with blamed(plugin.title, spec.strip()):
+        label = members.label(options) if members.label else spec.strip()
+    return [Perturbation(label, factory, options, members.kind, spec.strip(), plugin.title)]
 
 
 def _namesake(name: str, options: Mapping[str, Any]) -> str:
@@ -64,9 +70,10 @@ def _namesake(name: str, options: Mapping[str, Any]) -> str:
         return ""
     try:
         factory = load("selplug.perturbations", other)
+        members = factory_members(factory, other)
     except PluginError:
         return ""
-    taken = {*inspect.signature(factory).parameters} | ({LEVEL} if hasattr(factory, "level") else set())
+    taken = {*inspect.signature(factory).parameters} | ({LEVEL} if members.level else set())
     return f"; {other} is another perturbation, which takes that" if options.keys() <= taken else ""
 
 

@@ -15,7 +15,7 @@ from torchmetrics import Metric
 import selplug
 from selplug import registry, specs
 from selplug.audits.engine.run import run_audit
-from selplug.core.errors import CaptureError, InputError, PerturbationError
+from selplug.core.errors import CaptureError, InputError, PerturbationError, PluginError
 from selplug.core.measures.functional import shuffle_targets, wilson_interval
 from selplug.core.perturb import batch_seed
 from selplug.core.types import Perturbation, Subject
@@ -224,7 +224,7 @@ def test_no_trace_on_the_model_and_the_generators():
         random.random()
         raise RuntimeError("in the middle")
 
-    with pytest.raises(RuntimeError, match="in the middle"):
+    with pytest.raises(PluginError, match="in the middle"):
         audit([broken], model)
     check(before)
 

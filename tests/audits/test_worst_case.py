@@ -160,6 +160,9 @@ def test_images_that_an_attack_cannot_take_are_refused_before_anything_runs():
         def check(self, images: Tensor) -> None:
             raise InputError(f"picky: no images of {tuple(images.shape)}")
 
+        def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
+            return images
+
     for places in ({"worst_case": [Perturbation("picky", lambda model: Picky())]}, {}):
         listed = [toward(0.1, 0, seen), *([] if places else [Perturbation("picky", lambda model: Picky())])]
         with pytest.raises(InputError, match="picky: no images of"):

@@ -268,7 +268,7 @@ def test_beside_an_audit_it_becomes_a_page_of_the_report(explain, there, tmp_pat
         ({"method": "saliency:abbs=false"}, "saliency has no option 'abbs'; did you mean abs"),
         ({"method": "saliency:abs=7"}, "option abs: expected true or false, got 7"),
         ({"method": "wants"}, "wants needs the option window, as in wants:window=..."),
-        ({"method": "no-class"}, "no-class: expected a class with a method attribute"),
+        ({"method": "no-class"}, "attribution no-class of .*: expected a class with a method attribute"),
         ({"method": "fitted", "data": False}, "fitted has to see labelled images.*--data-dir"),
         ({"method": None}, "give --method NAME, or several; there are: .*saliency"),
         ({"method": "mine", "layer": "nope*"}, r"'nope\*' matches no module; there are 0, 1, 2"),

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from selplug.core.errors import CaptureError, InputError
+from selplug.core.errors import CaptureError, InputError, PluginError, SelplugError
 from selplug.core.noise import gaussian_noise
 from selplug.core.perturb import batch_seed
 from selplug.core.types import Attribution, Perturbation, Subject
@@ -195,9 +195,9 @@ def test_what_is_no_map_is_an_error_that_names_method_and_layer():
         (Pooled, r"m gave \(1, 8\) for act2 \(1, 8, 4, 6\), which is no map"),
         (Odd, "m: expected a tensor from attribute, got str"),
         (Undefined, "m: gave values that are not finite"),
-        (Breaks, "m failed: KeyError: 'inside'"),
+        (Breaks, "attribution m failed under the condition clean: KeyError: 'inside'"),
     ):
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(SelplugError, match=message):
             run_explain(subject(network()), pictures(1), [Attribution("m", factory)], NOISE, layers=["act2"])
     with pytest.raises(InputError, match=r"act gave \(1, 4\) for act3"):
         run_explain(subject(network()), pictures(1), [Attribution("act", Activation)], NOISE, layers=["act3"])
@@ -271,7 +271,7 @@ def test_a_failing_fit_is_told():
         def fit(self, loader):
             raise KeyError("inside")
 
-    with pytest.raises(InputError, match="m failed: KeyError: 'inside'"):
+    with pytest.raises(PluginError, match="attribution m failed: KeyError: 'inside'"):
         run_explain(subject(network(), [0]), pictures(1), [Attribution("m", Broken)], NOISE)
 
 
@@ -292,7 +292,7 @@ def test_no_trace(fails):
     state, rng = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     try:
         run_explain(subject(model), pictures(1), [Attribution("m", Maybe)], NOISE)
-    except InputError:
+    except PluginError:
         assert fails
     assert [m.training for m in model.modules()] == flags
     assert [p.requires_grad for p in model.parameters()] == needs

@@ -13,6 +13,9 @@ def occlusion(model: nn.Module, *, size: int = 8) -> Perturb:
     """Covers ``size`` x ``size`` pixels at a random place of each image with 0.5.
 
     The places come from torch's generator, which selplug seeds for each batch; so a run can be repeated.
+
+    Args:
+        size: of the square, in pixels, from 1 to the image's smaller side.
     """
     if size != int(size) or size < 1:
         raise InputError(f"occlusion: expected size, a whole number of pixels >= 1, got {size}")

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Mapping
 
 from selplug import registry
 from selplug.core.errors import PluginError
+from selplug.core.plugins.blame import blamed
+from selplug.core.plugins.others import check_hook
 from selplug.core.training import TrainingHook
+
+from .blamed import BlamedHook
 
 GROUP = "selplug.training"
 
@@ -16,7 +20,7 @@ def load_hooks() -> dict[str, TrainingHook]:
     """A fresh hook of each plugin by name; those whose extra is not installed are left out.
 
     Raises:
-        PluginError: one does not import, or two have a flag in common.
+        PluginError: one does not import, breaks its contract or fails, or two have a flag in common.
     """
     hooks: dict[str, TrainingHook] = {}
     owners: dict[str, str] = {}
@@ -26,7 +30,11 @@ def load_hooks() -> dict[str, TrainingHook]:
             continue
         if name == "summary":  # its file would be timm's own
             raise PluginError(f"a training hook of {plugin.distribution} is called summary, as a file of timm is")
-        hooks[name] = registry.load(GROUP, name)()
+        made = plugin.load()
+        with blamed(plugin.title):
+            hook = made()
+        check_hook(hook, plugin.title)
+        hooks[name] = BlamedHook(hook, plugin.title)
         for flag in _flags(name, hooks[name]):
             if flag in owners:
                 other = owners[flag]

@@ -10,10 +10,11 @@ from torch import Tensor
 from ...core.errors import InputError
 from ...core.inputs import image_batch, to_unit_range
 from ...core.model.unit_range import UnitRangeModel
-from ...core.types import MeasureFactory, Subject
+from ...core.plugins.measure import Measure
+from ...core.types import Subject
 
 
-def survey(subject: Subject, measures: Mapping[str, MeasureFactory]) -> Tensor:
+def survey(subject: Subject, measures: Mapping[str, Measure]) -> Tensor:
     """The labels of the whole loader (N,), read from it where they are not known beforehand."""
     targets = subject.targets
     if targets is None:
@@ -28,11 +29,11 @@ def survey(subject: Subject, measures: Mapping[str, MeasureFactory]) -> Tensor:
         if values is not None and len(values) != len(targets):
             raise InputError(f"expected {what} per sample, ({len(targets)},), got ({len(values)},)")
     present = len(set(targets.tolist()))
-    for name, factory in measures.items():
-        if len(targets) < getattr(factory, "min_samples", 1):
-            raise InputError(f"{name} needs at least {factory.min_samples} images, got {len(targets)}; give more data")  # type: ignore[attr-defined]
-        if present < getattr(factory, "min_classes", 1):
-            raise InputError(f"{name} needs images of at least {factory.min_classes} classes, got {present}")  # type: ignore[attr-defined]
+    for name, measure in measures.items():
+        if len(targets) < measure.min_samples:
+            raise InputError(f"{name} needs at least {measure.min_samples} images, got {len(targets)}; give more data")
+        if present < measure.min_classes:
+            raise InputError(f"{name} needs images of at least {measure.min_classes} classes, got {present}")
     return targets.long().cpu()
 
 

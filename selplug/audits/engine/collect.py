@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from torchmetrics import Metric
 
 from ...core.clean import CLEAN
 from ...core.model.layers import Layer
+from ...core.plugins.blame import blamed
+from ...core.plugins.measure import Measure
 from .condition_sums import ConditionSums
 from .plain_values import sort_values
 from .results import AuditResult, Condition, LayerResult, Sections
@@ -17,8 +21,8 @@ from .results import AuditResult, Condition, LayerResult, Sections
 class Collector:
     """Collects what the conditions of an audit found, in the order in which they are added."""
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
-        self._layers = layers
+    def __init__(self, layers: Sequence[Layer], measures: Mapping[str, Measure]) -> None:
+        self._layers, self._measures = layers, measures
         self.conditions: list[Condition] = []
         self._values: dict[str, dict[str, Sections]] = {layer.name: {} for layer in layers}
         self._differences: dict[str, dict[str, Sections]] = {layer.name: {} for layer in layers}
@@ -38,9 +42,15 @@ class Collector:
             ("difference:", sums.differences, self._differences),
         ):
             for layer, table in tables.items():
-                sections, arrays = sort_values({measure: metric.compute() for measure, metric in table.items()})
+                sections, arrays = sort_values(
+                    {measure: self._computed(measure, metric, name) for measure, metric in table.items()}
+                )
                 values[layer][name] = sections
                 self._arrays[layer].update({(prefix + name, key): array for key, array in arrays.items()})
+
+    def _computed(self, measure: str, metric: Metric, condition: str) -> Any:
+        with blamed(self._measures[measure].plugin, condition):
+            return metric.compute()
 
     def layers(self) -> tuple[LayerResult, ...]:
         """The results of all layers."""

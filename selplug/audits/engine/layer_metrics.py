@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -12,7 +11,8 @@ from torchmetrics import Metric
 from ...core.measures.functional import shuffle_targets
 from ...core.measures.unit_gradients import UnitGradients
 from ...core.model.layers import Layer
-from ...core.types import MeasureFactory
+from ...core.plugins.blame import blamed
+from ...core.plugins.measure import Measure, takes_shuffled
 from .condition_sums import ConditionSums, MetricsByLayer
 
 
@@ -32,7 +32,7 @@ class LayerMetrics:
     def __init__(
         self,
         layers: Sequence[Layer],
-        measures: Mapping[str, MeasureFactory],
+        measures: Mapping[str, Measure],
         targets: Tensor,
         seed: int,
         device: torch.device,
@@ -47,22 +47,28 @@ class LayerMetrics:
 
         ``gradients``: with the measures of gradients.
         """
-        pairs = self._with("on_pairs")
-        apart = pairs if gradients else pairs | self._with("on_gradients")
-        single = self._build({name: factory for name, factory in self._measures.items() if name not in apart})
+        pairs = {name: measure for name, measure in self._measures.items() if measure.on_pairs}
+        single = self._build(
+            {
+                name: measure
+                for name, measure in self._measures.items()
+                if not measure.on_pairs and (gradients or not measure.on_gradients)
+            }
+        )
         if clean:
             return ConditionSums(single, {}, {})
-        return ConditionSums(single, self._build(self._with("on_differences")), self._build(pairs))
+        differences = {name: measure for name, measure in self._measures.items() if measure.on_differences}
+        return ConditionSums(single, self._build(differences), self._build(pairs))
 
     def between_layers(self) -> dict[str, Metric]:
         """The metrics over all layers at once."""
         units = [layer.units for layer in self._layers]
-        factories = {name: getattr(factory, "between_layers", None) for name, factory in self._measures.items()}
-        return {
-            name: factory(num_units=units, **self._options).to(self._device)
-            for name, factory in factories.items()
-            if factory is not None
-        }
+        found = {}
+        for name, measure in self._measures.items():
+            if measure.between_layers is not None:
+                with blamed(measure.plugin):
+                    found[name] = measure.between_layers(num_units=units, **self._options).to(self._device)
+        return found
 
     def update(
         self,
@@ -70,37 +76,35 @@ class LayerMetrics:
         responses: Mapping[str, Tensor],
         where: slice,
         gradients: Mapping[str, UnitGradients] | None = None,
+        condition: str = "",
     ) -> None:
-        """Feeds the samples ``where``: their responses (N, U) by layer, and gradients to the measures of those."""
+        """Feeds the samples ``where``: their responses (N, U) by layer, and gradients to the measures of those.
+
+        ``condition`` is named where a measure fails.
+        """
         targets, shuffled = self._classes[where].to(self._device), self._shuffled[where].to(self._device)
         for layer, table in tables.items():
-            for metric in table.values():
-                if gradients and getattr(metric, "on_gradients", False):
-                    metric.update(gradients[layer], targets)
-                elif _takes_shuffled(metric):
-                    metric.update(responses[layer], targets, shuffled_targets=shuffled)
-                else:
-                    metric.update(responses[layer], targets)
+            for name, metric in table.items():
+                measure = self._measures[name]
+                with blamed(measure.plugin, condition):
+                    if gradients and measure.on_gradients:
+                        metric.update(gradients[layer], targets)
+                    elif takes_shuffled(type(metric)):
+                        metric.update(responses[layer], targets, shuffled_targets=shuffled)
+                    else:
+                        metric.update(responses[layer], targets)
 
     def want_gradients(self, sums: ConditionSums) -> bool:
         """Whether there is a metric of gradients among those of a condition."""
-        metrics = (metric for table in sums.measures.values() for metric in table.values())
-        return any(getattr(metric, "on_gradients", False) for metric in metrics)
+        return any(self._measures[name].on_gradients for table in sums.measures.values() for name in table)
 
-    def _with(self, attribute: str) -> dict[str, MeasureFactory]:
-        return {name: factory for name, factory in self._measures.items() if getattr(factory, attribute, False)}
-
-    def _build(self, factories: Mapping[str, MeasureFactory]) -> MetricsByLayer:
-        if not factories:
+    def _build(self, measures: Mapping[str, Measure]) -> MetricsByLayer:
+        if not measures:
             return {}
         return {
             layer.name: {
-                name: factory(num_units=layer.units, **self._options).to(self._device)
-                for name, factory in factories.items()
+                name: measure(num_units=layer.units, **self._options).to(self._device)
+                for name, measure in measures.items()
             }
             for layer in self._layers
         }
-
-
-def _takes_shuffled(metric: Metric) -> bool:
-    return "shuffled_targets" in inspect.signature(type(metric).update).parameters

@@ -17,7 +17,10 @@ from ...core.model.capture import Capture
 from ...core.model.layers import Layer
 from ...core.model.unit_range import UnitRangeModel
 from ...core.perturb import Perturbed, batch_seed, run_perturbation
-from ...core.types import MeasureFactory, Perturb, Perturbation, Progress, Samples, Subject
+from ...core.plugins.blame import blamed
+from ...core.plugins.measure import Measure
+from ...core.plugins.perturbation import BuiltPerturbation
+from ...core.types import Perturbation, Progress, Samples, Subject
 from .attack_probe import probe_attacks
 from .batches import batches, digest, finite_logits
 from .collect import Collector
@@ -32,7 +35,7 @@ logger = logging.getLogger("selplug")
 
 
 #: A perturbation as asked for, and what its factory made for the model.
-Built = tuple[Perturbation, Perturb]
+Built = tuple[Perturbation, BuiltPerturbation]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class AuditSetup:
 
     model: UnitRangeModel
     layers: Sequence[Layer]
-    measures: Mapping[str, MeasureFactory]
+    measures: Mapping[str, Measure]
     seed: int
     device: torch.device
     amp: torch.dtype | None
@@ -65,7 +68,7 @@ class Passes:
         self.name = own.name if own else CLEAN
         self.indices = range(len(targets)) if subject.indices is None else subject.indices
         self.tables = LayerMetrics(setup.layers, setup.measures, targets, setup.seed, setup.device)
-        self.findings, self.pictures = Collector(setup.layers), ExampleKeeper(targets)
+        self.findings, self.pictures = Collector(setup.layers, setup.measures), ExampleKeeper(targets)
         self.between_layers: dict[str, Any] = {}
         self.probe: AttackProbe | None = None
         self.first_correct: dict[str, int] = {}
@@ -107,22 +110,25 @@ class Passes:
             if number == 0 and measure_clean and (self.attacks or last):
                 self.probe = probe_attacks(self.setup.model, images, labels, self.attacks, self.setup.seed)
             clean = self._observe(self.name, images, where, clean_sums)
-            for metric in between.values():
-                metric.update(list(clean.values()))
+            for name, metric in between.items():
+                with blamed(self.setup.measures[name].plugin, self.name):
+                    metric.update(list(clean.values()))
             for perturbation, perturb in perturbations:
                 self._perturb(perturbation, perturb, sums[perturbation.name], clean, images, labels, where, seed)
             for step, (perturbation, perturb) in enumerate(last):
                 self._attack_survivors(step, perturbation, perturb, images, labels, where, seed)
         if clean_sums:
             self._finish(self.own, {}, clean_sums)
-            self.between_layers = {name: plain_values(metric.compute()) for name, metric in between.items()}
+            for name, metric in between.items():
+                with blamed(self.setup.measures[name].plugin, self.name):
+                    self.between_layers[name] = plain_values(metric.compute())
         for perturbation, perturb in perturbations:
-            self._finish(perturbation, getattr(perturb, "facts", {}), sums.pop(perturbation.name))
+            self._finish(perturbation, perturb.facts or {}, sums.pop(perturbation.name))
 
     def _perturb(
         self,
         perturbation: Perturbation,
-        perturb: Perturb,
+        perturb: BuiltPerturbation,
         sums: ConditionSums,
         clean: Mapping[str, Tensor],
         images: Tensor,
@@ -143,16 +149,18 @@ class Passes:
         )
         is_attack = perturbation.kind == "attack"
         responses = self._observe(perturbation.name, perturbed.images, where, sums, perturbed, is_attack)
-        self.tables.update(sums.differences, {k: responses[k] - clean[k] for k in sums.differences}, where)
+        name, differences = perturbation.name, {k: responses[k] - clean[k] for k in sums.differences}
+        self.tables.update(sums.differences, differences, where, condition=name)
         for layer, table in sums.pairs.items():
-            for metric in table.values():
-                metric.update(clean[layer], responses[layer])
+            for measure, metric in table.items():
+                with blamed(self.setup.measures[measure].plugin, name):
+                    metric.update(clean[layer], responses[layer])
 
     def _attack_survivors(
         self,
         step: int,
         perturbation: Perturbation,
-        perturb: Perturb,
+        perturb: BuiltPerturbation,
         images: Tensor,
         labels: Tensor,
         where: slice,
@@ -200,7 +208,7 @@ class Passes:
                 self.first_correct[name] = int(right.sum())
             if is_attack:
                 self.survivors.observed(where, right, perturbed)
-            self.tables.update(sums.measures, responses, where, self._gradients(images, where, sums))
+            self.tables.update(sums.measures, responses, where, self._gradients(images, where, sums), name)
             self.pictures.add(name, where, images, predicted)
         self._advance(name, len(images))
         return responses

@@ -16,6 +16,7 @@ from ...core.model.capture import find_layers, uncompiled
 from ...core.model.compiled import CompiledModel
 from ...core.model.state import deterministic, frozen, placed, uncompiled_calls
 from ...core.model.unit_range import UnitRangeModel
+from ...core.plugins.measure import measures as checked_measures
 from ...core.types import STATE_BYTES, MeasureFactory, Perturbation, Progress, Subject
 from .batches import survey
 from .collect import joined
@@ -63,6 +64,7 @@ def run_audit(
             the model cannot be compiled.
         CaptureError: the model has nothing to record.
         PerturbationError: a perturbation broke its promise.
+        PluginError: a plugin breaks its contract, or fails while it runs.
     """
     names = [CLEAN, *(perturbation.name for perturbation in perturbations)]
     repeated = sorted({name for name in names if names.count(name) > 1})
@@ -77,7 +79,8 @@ def run_audit(
     for perturbation in worst_case:
         if perturbation.kind != "attack":
             raise InputError(f"the worst case is taken over attacks, but {perturbation.name} is {perturbation.kind}")
-    targets = survey(subject, measures)
+    chosen = checked_measures(measures)
+    targets = survey(subject, chosen)
     model = uncompiled(subject.model)
     # Attacks need gradients whatever mode the caller is in: tensors made in inference mode can never have any.
     with (
@@ -93,18 +96,15 @@ def run_audit(
         wrapped = UnitRangeModel(model, subject.normalize, num_classes, channels_last)
         found = find_layers(model, wrapped.prepare(first), layers)
         logger.info("%d layers, %d units", len(found), sum(layer.units for layer in found))
-        setup = AuditSetup(
-            wrapped, found, measures, seed, place, amp, gradient_probes, gradient_conditions, on_progress
-        )
+        setup = AuditSetup(wrapped, found, chosen, seed, place, amp, gradient_probes, gradient_conditions, on_progress)
         attacked = CompiledModel(wrapped, torchcompile, batch) if torchcompile else wrapped
-        built = [(p, p.factory(attacked, **p.options)) for p in (*perturbations, *worst_case)]
+        built = [(p, p.build(attacked)) for p in (*perturbations, *worst_case)]
         for _, perturb in built:
-            if hasattr(perturb, "check"):
-                perturb.check(first)
+            perturb.check(first)
         paired: list[Built] = []
         others: list[Passes] = []
         for perturbation, perturb in built[: len(perturbations)]:
-            other = perturb.prepare(subject) if hasattr(perturb, "prepare") else None
+            other = perturb.prepare(subject)
             if other is None:
                 paired.append((perturbation, perturb))
             else:

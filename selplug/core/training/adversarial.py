@@ -33,6 +33,7 @@ class BatchPerturber:
 
     Raises:
         InputError: an option of the perturbation is out of range, or it does not work with so few classes.
+        PluginError: the perturbation fails in another way.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class BatchPerturber:
         self.name = perturbation.name
         self._inside = UnitRangeModel(model, normalize, num_classes, channels_last)
         with frozen(self._inside):
-            self._perturb = perturbation.factory(self._inside, **perturbation.options)
+            self._perturb = perturbation.build(self._inside)
 
     def __call__(self, images: Tensor, labels: Tensor, *, seed: int = 0) -> Perturbed:
         """The batch perturbed, normalized again. What the perturbation leaves alone stays as it was to the last bit.
@@ -60,6 +61,7 @@ class BatchPerturber:
         Raises:
             InputError: the images are not (pixels in [0, 1] - mean) / std.
             PerturbationError: the perturbation broke its promise.
+            PluginError: the perturbation fails.
         """
         pixels = self._pixels(images)
         perturbed = run_perturbation(self._inside, self._perturb, pixels, labels, seed=seed, name=self.name)

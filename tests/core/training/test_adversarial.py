@@ -12,7 +12,7 @@ from torch import Tensor, multiprocessing, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from selplug.core.errors import InputError, PerturbationError
+from selplug.core.errors import InputError, PerturbationError, PluginError
 from selplug.core.model.recorder import unrecorded
 from selplug.core.noise import gaussian_noise
 from selplug.core.training.adversarial import BatchPerturber, hard_labels, kl_divergence, second_pass
@@ -136,7 +136,7 @@ def test_no_trace(fail, amp):
     attack = perturber(model, fail=fail)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp):
         if fail:
-            with pytest.raises(RuntimeError, match="broken"):
+            with pytest.raises(PluginError, match="broken"):
                 attack(normalized(PIXELS), LABELS)
         else:
             attack(normalized(PIXELS), LABELS)

@@ -1,0 +1,1 @@
+"""A plugin's attributes are read and checked here, once; everybody else reads plain fields."""
