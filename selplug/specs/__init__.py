@@ -2,7 +2,7 @@ from .attributions import attribution
 from .budgets import worst_case_attacks
 from .language import LEVEL, parse_spec, parse_value, spec_name, split_specs, sweep
 from .options import check_options
-from .perturbations import perturbation, perturbations
+from .perturbing import perturbation, perturbations
 
 __all__ = [
     "LEVEL",

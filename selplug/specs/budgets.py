@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..core.errors import InputError
 from .language import parse_spec, split_specs
-from .perturbations import perturbations as perturbations_of
+from .perturbing import perturbations as perturbations_of
 
 if TYPE_CHECKING:
     from ..core.types import Perturbation

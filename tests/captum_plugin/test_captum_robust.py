@@ -18,7 +18,7 @@ from selplug_captum.robust import RegistryPerturbation
 from selplug.core.errors import InputError, PluginError
 from selplug.core.model.unit_range import UnitRangeModel
 from selplug.core.perturb import batch_seed, run_perturbation
-from selplug.specs.perturbations import perturbation
+from selplug.specs.perturbing import perturbation
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
 

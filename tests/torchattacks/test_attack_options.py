@@ -17,7 +17,7 @@ from selplug_torchattacks.options import RULES, check, signature
 
 from selplug.core.errors import InputError, PluginError
 from selplug.registry import load, plugins
-from selplug.specs.perturbations import perturbation
+from selplug.specs.perturbing import perturbation
 
 NAMES = sorted(name.lower() for name in torchattacks.__all__ if name not in torchattacks.__wrapper__)
 

@@ -20,7 +20,7 @@ from selplug.core.model.state import seeded
 from selplug.core.model.unit_range import UnitRangeModel
 from selplug.core.perturb import batch_seed, run_perturbation
 from selplug.core.training.adversarial import BatchPerturber
-from selplug.specs.perturbations import perturbation
+from selplug.specs.perturbing import perturbation
 
 E = 8 / 255
 

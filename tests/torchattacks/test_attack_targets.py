@@ -12,7 +12,7 @@ from selplug_torchattacks.targets import TARGETED, choose_targets
 import selplug
 from selplug.core.model.state import seeded
 from selplug.core.perturb import run_perturbation
-from selplug.specs.perturbations import perturbation
+from selplug.specs.perturbing import perturbation
 
 #: Options with which the attack reaches some target on the tiny model.
 STRONG = {
