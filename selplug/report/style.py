@@ -1,4 +1,4 @@
-"""What all figures and tables share: colours, short names, safe labels, number formats."""
+"""Colours, short names, safe labels and number formats of all figures and tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from ..core.words import plural as plural  # noqa: PLC0414
 
 #: Mid-tones, readable on white and on near-black; the first is for clean images.
 PALETTE = (
