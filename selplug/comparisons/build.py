@@ -10,7 +10,7 @@ from ..report.style import listing
 from .claims import CLAIMS, Network, correlate, judge
 from .comparison import Comparison
 from .network_values import CURVES, measure
-from .record import Correlation, Group
+from .record import Correlation, SeedGroup
 from .resampling import RESAMPLES, Estimate, means_over
 from .sources import Common, Source, common
 from .training_facts import Training, trainings
@@ -131,7 +131,7 @@ def _about(networks: Sequence[Network]) -> list[str]:
     return found
 
 
-def groups_of(networks: Sequence[Network], resamples: int, seed: int) -> tuple[Group, ...]:
+def groups_of(networks: Sequence[Network], resamples: int, seed: int) -> tuple[SeedGroup, ...]:
     members: dict[str, list[Network]] = {}
     for network in networks:
         members.setdefault(network.training.group, []).append(network)
@@ -144,7 +144,7 @@ def _order(training: Training) -> tuple[bool, bool, bool, float]:
     return training.arguments is None, training.robust is True, training.alpha is None, training.alpha or 0.0
 
 
-def _group(name: str, networks: Sequence[Network], resamples: int, seed: int) -> Group:
+def _group(name: str, networks: Sequence[Network], resamples: int, seed: int) -> SeedGroup:
     def estimates(found: Sequence[Mapping[str, float | None]]) -> dict[str, Estimate]:
         table = np.array([list(values.values()) for values in found], float)
         ends = zip(*means_over(table, resamples, seed), np.isfinite(table).sum(0), strict=True)
@@ -154,7 +154,7 @@ def _group(name: str, networks: Sequence[Network], resamples: int, seed: int) ->
     if len({network.measured.layers for network in networks}) == 1:
         stacked = {key: np.array([network.measured.curves[key] for network in networks], float) for key in CURVES}
         curves = {key: np.stack(means_over(values, resamples, seed)) for key, values in stacked.items()}
-    return Group(
+    return SeedGroup(
         name,
         tuple(networks),
         estimates([network.measured.values for network in networks]),

@@ -29,8 +29,8 @@ class Correlation:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Networks trained alike but for the seed, and their means. ``values`` and ``accuracies``: key -> mean.
+class SeedGroup:
+    """Networks that differ only in the seed, and their means. ``values`` and ``accuracies``: key -> mean.
 
     ``curves``: key -> (mean, low, high) per layer, NaN where not defined; None where the networks' layers differ.
     """
@@ -52,7 +52,7 @@ class ComparisonRecord:
 
     common: Common
     networks: tuple[Network, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[SeedGroup, ...]
     correlations: tuple[Correlation, ...]
     claims: tuple[Judged, ...]
     notes: tuple[str, ...]
