@@ -13,7 +13,7 @@ R = TypeVar("R")
 
 
 def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Bad input ends with one message and exit code 2, Ctrl-C with 130; a traceback means a defect of ours."""
+    """Bad input ends with one message and exit code 2, Ctrl-C with 130; a traceback means a bug in selplug."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -24,7 +24,7 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:
             fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         except KeyboardInterrupt:
-            typer.echo("stopped; no half-written report is left", err=True)
+            typer.echo("stopped; there is no incomplete report", err=True)
             raise typer.Exit(130) from None
 
     return wrapped

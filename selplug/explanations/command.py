@@ -36,11 +36,11 @@ def explain(
         typer.Option("--layer", "--layers", help="Glob over module names, repeatable; the last few if empty."),
     ] = None,
     target: Annotated[str, typer.Option(help="Class to explain: name, number, predicted, or true.")] = "predicted",
-    # Weak enough not to be seen, strong enough to move most undefended networks.
+    # Too weak to be visible, strong enough to change the prediction of most undefended networks.
     perturb: Annotated[
-        str, typer.Option(help="Perturbation that makes the adversarial image.")
+        str, typer.Option(help="Perturbation for the adversarial image.")
     ] = "pgd:eps=2/255,alpha=0.5/255,steps=10",
-    max_images: Annotated[int, typer.Option(min=1, help="Of more images, take so many, evenly spaced.")] = 16,
+    max_images: Annotated[int, typer.Option(min=1, help="Use at most this many images, evenly spaced.")] = 16,
     output: Annotated[Path, typer.Option(help="Folder for explain.html and its files.")] = Path("selplug-report"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar and no table.")] = False,
     subject: SubjectName = DEFAULT,
@@ -51,15 +51,15 @@ def explain(
 ) -> None:
     """Show what a network looks at: attribution maps of images, clean and adversarial, layer by layer.
 
-    Flags of model and data are those of audit; data are read by methods that have to be fitted, and name the classes.
+    Flags of model and data are those of audit. The data has the class names, and methods that must be fitted read it.
     """
-    # What can be checked in no time is checked before torch is even imported.
+    # Quick checks run before torch is imported.
     for group, given in (("selplug.attributions", method or []), ("selplug.perturbations", [perturb])):
         for name in sorted({specs.spec_name(spec) for spec in given} - registry.plugins(group).keys()):
             registry.load(group, name)
     if not method:
         known = ", ".join(registry.plugins("selplug.attributions"))
-        raise InputError(f"give --method NAME, or several; there are: {known or 'none'}")
+        raise InputError(f"give one or more --method NAME; there are: {known or 'none'}")
 
     import torch
 

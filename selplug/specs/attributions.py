@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 def attribution(spec: str) -> Attribution:
-    """``name`` or ``name:key=value`` as an attribution method; options of its constructor and of ``attribute`` alike.
+    """The attribution method of ``name`` or ``name:key=value``; options are those of its constructor and ``attribute``.
 
     Raises:
-        InputError: the text does not parse, an option is unknown, of the wrong type, or missing.
-        PluginError: unknown name, its host library is missing, or it does not follow Captum's conventions.
+        InputError: the syntax is wrong, or an option is unknown, missing or of the wrong type.
+        PluginError: the name is unknown, its host library is missing, or it does not follow Captum's conventions.
     """
     from ..core.types import Attribution
 
     name, options = parse_spec(spec)
     factory: Any = load("selplug.attributions", name)
     if not callable(getattr(factory, "attribute", None)):
-        raise PluginError(f"{name}: expected a class with a method attribute, as those of Captum, got {factory!r}")
+        raise PluginError(f"{name}: expected a class with a method attribute, as in Captum, got {factory!r}")
     call = list(inspect.signature(factory.attribute).parameters.values())[1:]  # without self
-    # The first of the constructor is the model, the first of attribute the images.
+    # The first parameter of the constructor is the model, the first of attribute the images.
     sides = [
         [p for p in parameters[1:] if p.name not in ("layer", "target", "additional_forward_args")]
         for parameters in (list(inspect.signature(factory).parameters.values()), call)
