@@ -19,7 +19,7 @@ from .method import UnitMethod
 
 
 class LayerDimensionality(UnitMethod, LayerAttribution):
-    r"""Shows which units and positions hold the energy of a sample outside the principal subspace of clean responses.
+    r"""Attributes the energy of a sample outside the principal subspace of clean responses to units and positions.
 
     With the clean responses' mean ``m`` and their first principal directions ``V``, the residual of a sample is
     ``e = (I - V V^T)(r - m)``, and unit u has the share ``e[u]^2`` of its energy ``E = ||e||^2``. Corruptions and

@@ -1,6 +1,6 @@
 """CIFAR-10-C as published: a ``.npy`` file per corruption, and ``labels.npy``.
 
-Source: Hendrycks & Dietterich, arXiv 1903.12261; doi 10.5281/zenodo.2535967. Each file holds 5 x 10,000 test images,
+Source: Hendrycks & Dietterich, arXiv 1903.12261; doi 10.5281/zenodo.2535967. Each file has 5 x 10,000 test images,
 (50000, 32, 32, 3) uint8, severity 1 first, in the order of the CIFAR-10 test set.
 """
 
@@ -96,7 +96,7 @@ class Published:
         indices = np.asarray(samples.indices)
         if indices.max() >= self.samples:
             raise InputError(
-                f"cifar10c: {self.path} holds {self.samples} samples, but the data has a sample with index "
+                f"cifar10c: {self.path} has {self.samples} samples, but the data has a sample with index "
                 f"{indices.max()}"
             )
         rows = self.first + indices

@@ -118,7 +118,9 @@ class Shift:
             return np.arange(len(labels))
         wanted = number if self.samples is None else self.samples
         if wanted > len(labels):
-            raise InputError(f"shift: asked for {wanted} samples, but {self.folder} has {len(labels)} images")
+            raise InputError(
+                f"shift: expected at least {plural(wanted, 'image')} in {self.folder}, got {len(labels)}; lower samples"
+            )
         return balanced_draw(labels, wanted, seed)
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:

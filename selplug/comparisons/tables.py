@@ -46,7 +46,7 @@ def show_estimate(key: str, estimate: Estimate) -> str:
 
 
 def show_interval(estimate: Estimate | None) -> str:
-    """The interval alone."""
+    """The interval as text."""
     if estimate is None or estimate.ci95 is None:
         return "–"
     return f"{estimate.ci95[0]:.3f} to {estimate.ci95[1]:.3f}"

@@ -57,7 +57,7 @@ def balanced_draw(labels: np.ndarray, num_samples: int, seed: int) -> np.ndarray
     """
     labels = np.asarray(labels)
     if num_samples > len(labels):
-        raise InputError(f"asked for {num_samples} samples, but the data has {len(labels)}; lower --num-samples")
+        raise InputError(f"expected at least {num_samples} samples in the data, got {len(labels)}; lower --num-samples")
     classes, class_of = np.unique(labels, return_inverse=True)
     wanted = quotas(np.bincount(class_of, minlength=len(classes)), num_samples, seed)
     priority = np.random.default_rng([seed, 1]).random(len(labels))

@@ -63,7 +63,7 @@ class Explainer:
                     part.fit(loader)
         except SelplugError:
             raise
-        except Exception as error:  # whatever a plugin's class raises; the message must name it
+        except Exception as error:  # a plugin's class may raise any error; the message must name it
             raise self._failed(error) from error
         return parts
 
@@ -85,7 +85,7 @@ class Explainer:
             found = [part.attribute(inputs, **arguments) for part in self.parts]
         except SelplugError:
             raise
-        except Exception as error:  # whatever a plugin's class raises; the message must name it
+        except Exception as error:  # a plugin's class may raise any error; the message must name it
             raise self._failed(error) from error
         if len(self.parts) == 1 and isinstance(found[0], list):
             found = found[0]

@@ -36,9 +36,9 @@ def worst_case_attacks(
                 found.append((each, each.threat.get("option") in parse_spec(each.name)[1]))
         else:
             found.append((spec, True))
-    said = [attack for attack, own in found if own]
+    specified = [attack for attack, own in found if own]
     others = [attack for attack in perturbations if attack.kind == "attack"]
-    attacks = [attack if own else _with_budget(attack, said, others) for attack, own in found]
+    attacks = [attack if own else _with_budget(attack, specified, others) for attack, own in found]
     names = [attack.name for attack in attacks]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:

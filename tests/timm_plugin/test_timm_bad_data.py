@@ -28,7 +28,7 @@ OpenTiny = Callable[..., Subject]
         ({"dataset": "torch/nope"}, "torch/nope in .* cannot be read: Unknown torchvision dataset nope"),
         ({"dataset": "torch/cifar10"}, "torch/cifar10 in .*cannot be read: .*--dataset-download downloads it"),
         ({"dataset": "torch/cifar10", "split": "tset"}, "torch/cifar10 has no split 'tset'; expected train or test"),
-        ({"num_samples": 13}, "asked for 13 samples, but the data has 12; lower --num-samples"),
+        ({"num_samples": 13}, "expected at least 13 samples in the data, got 12;  lower --num-samples"),
         ({"class_map": "nowhere.txt"}, "no class map nowhere.txt; expected a .txt file"),
         (
             {"num_classes": 4},
@@ -64,7 +64,7 @@ def test_a_tar_of_several_splits(make_folder: MakeFolder, open_tiny: OpenTiny, t
     with tarfile.open(tmp_path / "all.tar", "w") as archive:
         archive.add(make_folder(split="test"), ".")
     with pytest.raises(
-        InputError, match=r"all.tar holds test, train, but a .tar file is read as a whole; pack a single split"
+        InputError, match=r"all.tar contains test, train, but a .tar file is read as a whole; pack a single split"
     ):
         open_tiny(tmp_path / "all.tar", split="test")
     with tarfile.open(tmp_path / "one.tar", "w") as archive:

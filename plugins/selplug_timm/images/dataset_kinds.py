@@ -88,7 +88,7 @@ def check_tar(reader: Any, options: Options) -> None:
     if len(splits) > 1:
         where = shown(options.data_dir or "")
         raise InputError(
-            f"{where} holds {listed(splits)}, but a .tar file is read as a whole; pack a single split, or "
+            f"{where} contains {listed(splits)}, but a .tar file is read as a whole; pack a single split, or "
             "unpack it and give --split"
         )
 

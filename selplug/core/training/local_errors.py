@@ -291,7 +291,7 @@ def _flat(found: Mapping[str, tuple[Layer, ...]]) -> list[Layer]:
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """The tensors in an output that may hold features."""
+    """The tensors in an output that can be features."""
     if isinstance(output, Tensor):
         if output.ndim >= 2 and output.is_floating_point():
             yield output
