@@ -1,4 +1,4 @@
-"""Audits a model of your own from Python: a small network on handwritten digits, clean, under attacks and under noise.
+"""Audits your own model from Python: a small network on handwritten digits, clean, under attacks and under noise.
 
     python examples/audit_own_model.py my-report
 
@@ -24,7 +24,7 @@ PERTURBATIONS = ["fgsm:eps=16/255", "pgd:eps=16/255,alpha=4/255,steps=10", "gaus
 
 
 class SmallNet(nn.Module):
-    """Normalized images (N, 1, 8, 8) -> logits (N, 10). Each nonlinearity is a module, so that it can be recorded."""
+    """Normalized images (N, 1, 8, 8) -> logits (N, 10). Every nonlinearity is a module, so that it can be recorded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ def main() -> None:
         train(train_data, arguments.epochs),
         DataLoader(test_data, 128),  # not shuffled: it is read more than once
         perturbations=PERTURBATIONS,
-        normalize=(MEAN, STD),  # the images above are in [0, 1]; this is what the model wants done to them
+        normalize=(MEAN, STD),  # the images above are in [0, 1]; this is the normalization of the model
         name="SmallNet",
     )
     print(report.summary())

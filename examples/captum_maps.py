@@ -1,15 +1,15 @@
-"""Where a real network keeps what tells classes apart, and where an attack shows: Captum-style maps, one figure.
+"""Captum-style maps of a real network in one figure: where classes are distinguished, and where an attack is visible.
 
     python examples/captum_maps.py --checkpoint resnet20-12fca82f.th --data-dir CIFAR10 --output maps.png
 
-``--data-dir`` holds CIFAR-10 as image files, ``train/<class>/*`` and ``test/<class>/*``; the checkpoint is that of the
-CIFAR ResNet20 of akamaster/pytorch_resnet_cifar10. Needs the extras timm, captum and torchattacks. On 2 CPU cores it
-takes a few minutes.
+``--data-dir`` contains CIFAR-10 as image files, ``train/<class>/*`` and ``test/<class>/*``; the checkpoint is the CIFAR
+ResNet20 of akamaster/pytorch_resnet_cifar10. Needs the extras timm, captum and torchattacks. On 2 CPU cores it takes a
+few minutes.
 
-Rows A: an image, Grad-CAM as Captum has it, the class selectivity of the last block for the true class and for the
-class that the attack leads to, the pixels behind the former, and the energy outside the clean subspace, clean and
-under PGD. Below: accuracy without a quarter of a layer's units (B), that energy over depth (C), and how unevenly units
-react to their input (D).
+Rows A: an image, Captum's Grad-CAM, the class selectivity of the last block for the true class and for the class
+predicted under attack, the pixels behind the former, and the energy outside the clean subspace, clean and under PGD.
+Below: accuracy without a quarter of a layer's units (B), this energy over depth (C), and the variability of the units'
+input gradients (D).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ InputUnitGradient = registry.load("selplug.attributions", "input-unit-gradient")
 
 @dataclass
 class Study:
-    """The network on images in [0, 1], what it is measured on, and the methods fitted to all blocks at once."""
+    """The network for images in [0, 1], its data, and the methods fitted to all blocks at once."""
 
     model: UnitRangeModel
     classes: tuple[str, ...]
@@ -97,7 +97,7 @@ def images_of(checkpoint: Path, data: Path, split: str, count: int) -> tuple[Any
 
 
 def accuracy_without(model: nn.Module, layer: nn.Module, scores: Tensor, images: Tensor, labels: Tensor) -> float:
-    """Accuracy in percent with the quarter of units that has the highest scores (N, U) set to 0, image by image."""
+    """Accuracy in percent when, for each image, the quarter of units with the highest scores (N, U) is set to 0."""
     mask = torch.ones_like(scores).scatter_(1, scores.topk(scores.shape[1] // 4, dim=1).indices, 0)
     handle = layer.register_forward_hook(lambda _, __, output: output * mask[:, :, None, None])
     try:
@@ -108,7 +108,7 @@ def accuracy_without(model: nn.Module, layer: nn.Module, scores: Tensor, images:
 
 
 def grid(part: SubFigure, rows: list[list[tuple[Tensor, float | None]]], titles: list[str], names: list[str]) -> None:
-    """Images (3, H, W), and maps (H, W) over a faint copy of their row's image, all of a column on one scale."""
+    """Images (3, H, W), and maps (H, W) over a faint copy of the image in their row; a column has one scale."""
     axes = part.subplots(len(rows), len(titles), squeeze=False)
     part.subplots_adjust(left=0.07, right=0.99, top=0.86, bottom=0.06, wspace=0.06, hspace=0.06)
     for r, row in enumerate(rows):
@@ -130,11 +130,11 @@ def grid(part: SubFigure, rows: list[list[tuple[Tensor, float | None]]], titles:
 
 
 def maps(study: Study, part: SubFigure) -> None:
-    """A: images of four classes that the attack turns into another one."""
+    """A: images of four classes that are misclassified under the attack."""
     turned = (study.answers == study.labels) & (study.attacked_answers != study.labels)
     kinds = sorted(set(study.labels[turned].tolist()))
     if not kinds:
-        sys.exit("the attack turned no image: use more --samples")
+        sys.exit("the attack changed no prediction: use more --samples")
     kinds = kinds[:: max(1, len(kinds) // 4)][:4]
     shown = [int((turned & (study.labels == kind)).nonzero()[0]) for kind in kinds]
     x, y, wrong = study.images[shown], study.labels[shown], study.attacked_answers[shown]
@@ -155,7 +155,7 @@ def maps(study: Study, part: SubFigure) -> None:
         for each in columns.values()
     ]
     scales = [float(column.abs().flatten().quantile(0.99)) for column in upsampled]
-    scales[2], scales[4] = scales[1], scales[5]  # what is to be compared has one scale
+    scales[2], scales[4] = scales[1], scales[5]  # maps to compare have the same scale
     rows: list[list[tuple[Tensor, float | None]]] = [
         [(image, None), *((column[r], scale) for column, scale in zip(upsampled, scales, strict=True))]
         for r, image in enumerate(x)
@@ -167,7 +167,7 @@ def maps(study: Study, part: SubFigure) -> None:
 
 
 def deletions(study: Study, panel: Axes) -> None:
-    """B: what the units with the highest attribution are worth to the true class."""
+    """B: how much the true class depends on the units with the highest attribution."""
     others = (study.labels + torch.randint(1, 10, study.labels.shape)) % 10
     curves: dict[str, list[float]] = {"true class": [], "another class": [], "at random": []}
     true_maps = study.selectivity.attribute(study.images, study.labels)
@@ -220,7 +220,7 @@ def line(panel: Axes, values: list[float], name: str, colour: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Captum-style maps of a CIFAR-10 network, clean and under attack.")
     parser.add_argument("--checkpoint", type=Path, required=True)
-    parser.add_argument("--data-dir", type=Path, required=True, help="holds train/<class> and test/<class>")
+    parser.add_argument("--data-dir", type=Path, required=True, help="contains train/<class> and test/<class>")
     parser.add_argument("--output", type=Path, default=Path("maps.png"), help="the figure, png or pdf")
     parser.add_argument("--samples", type=int, default=300, help="test images (default: 300)")
     parser.add_argument("--train-samples", type=int, default=1000, help="images to fit on (default: 1000)")

@@ -187,9 +187,9 @@ def test_without_host_libraries_everything_else_works(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("gaussian-noise@3", "gaussian-noise takes no @; .*; gaussian_noise is another perturbation, which takes that"),
+        ("gaussian-noise@3", "gaussian-noise takes no @; .*; gaussian_noise is another perturbation, which takes this"),
         ("gaussian-noise:severity=3", "no option 'severity'; .*; gaussian_noise is another perturbation"),
-        ("gaussian_noise:std=0.1", "no option 'std'; .*; gaussian-noise is another perturbation, which takes that"),
+        ("gaussian_noise:std=0.1", "no option 'std'; .*; gaussian-noise is another perturbation, which takes this"),
         ("gaussian_noise:sdt=0.1", "no option 'sdt'; there are: severity, strengths$"),
         ("gaussian-noise:std=much", "option std: .*[^t]$"),
         ("shot_noise:std=0.1", "no option 'std'; there are: severity, strengths$"),

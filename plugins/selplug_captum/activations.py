@@ -1,4 +1,4 @@
-"""One forward pass, and what the layers put out in it: every call, samples in order, units on a known axis."""
+"""Records the activations of some layers in one forward pass."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from selplug.core.errors import CaptureError, InputError
 from selplug.core.model.calibration import Calibration
 from selplug.core.model.capture import uncompiled
 from selplug.core.model.layers import Layer
+from selplug.core.words import plural
 
 from .modes import evaluating
 
@@ -24,21 +25,21 @@ Inputs = Tensor | tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Activation:
-    """What one call of a layer put out (or was given) for N samples, as the model has it."""
+    """The output (or input) of one call of a layer for N samples, in the model's own shape."""
 
     layer: Layer
     tensor: Tensor
 
     @property
     def samples(self) -> int:
-        return len(self.tensor) // self.layer.groups
+        return len(self.tensor) // self.layer.rows_per_sample
 
     def responses(self) -> Tensor:
         """Mean over positions, rectified where values can be negative: (N, U), float32 or wider."""
         return self.layer.pool(self.tensor)
 
     def exact_responses(self) -> Tensor:
-        """The same in float64: where samples differ little from their mean, float32 has lost the difference."""
+        """The same in float64: float32 cannot represent small differences from a large mean."""
         return self.layer.pool(self.tensor.double())
 
     def rows(self) -> Tensor:
@@ -46,7 +47,7 @@ class Activation:
         return self.tensor.permute(self._order).reshape(self.samples, -1, self.layer.units)
 
     def like(self, rows: Tensor) -> Tensor:
-        """The way back: values (N, P, U) in the shape that the layer has."""
+        """The inverse of :meth:`rows`: values (N, P, U) in the shape of the layer."""
         shape = [self.tensor.shape[axis] for axis in self._order]
         back = sorted(range(self.tensor.ndim), key=self._order.__getitem__)
         return rows.reshape(shape).permute(back).contiguous()
@@ -60,14 +61,14 @@ class Activation:
 class Activations:
     """Runs a forward function and returns the activations of some layers, one tuple of calls per layer.
 
-    The unit axis is found as everywhere in selplug, from the modules before and after the layer
-    (:class:`~selplug.core.model.calibration.Calibration`), by one pass of at most two samples in eval mode before the
-    first one. Hooks are there only while the forward function runs.
+    The unit axis is found from the modules before and after the layer
+    (:class:`~selplug.core.model.calibration.Calibration`). This takes one extra pass before the first one, in eval
+    mode, with at most two samples. Hooks are attached only while the forward function runs.
 
     Args:
-        forward_func: any callable; a model after ``torch.compile`` is run as it was before, since hooks that come later
-            stay silent in it.
-        layers: its modules.
+        forward_func: any callable. A compiled model (``torch.compile``) is run uncompiled, since it ignores hooks that
+            are added after compilation.
+        layers: modules that the forward function calls.
         device_ids: order of the devices of a DataParallel model, needed only if ``forward_func`` is not that model.
     """
 
@@ -93,10 +94,10 @@ class Activations:
         Args:
             inputs: a tensor (N, ...) or a tuple of them.
             arguments: Captum's ``additional_forward_args``.
-            given: what the layers are given instead of what they put out.
+            given: record the layers' inputs instead of their outputs.
 
         Raises:
-            CaptureError: a layer did not run, or not as often as before, or not on tensors (N, ...) of units.
+            CaptureError: a layer did not run, ran more or less often than before, or its tensor is not (N, ...).
         """
         arguments = _format_additional_forward_args(arguments)
         if given not in self._known:
@@ -106,12 +107,14 @@ class Activations:
         found = []
         for name, calls, layers in zip(self.names, tensors, self._known[given], strict=True):
             if len(calls) != len(layers):
-                raise CaptureError(f"{name} ran {len(calls)} times, but {len(layers)} times when it was first seen")
+                raise CaptureError(
+                    f"{name} ran {plural(len(calls), 'time')}, but {plural(len(layers), 'time')} in the first pass"
+                )
             found.append([_activation(*call, count) for call in zip(layers, calls, strict=True)])
         return output, found
 
     def device(self) -> torch.device | None:
-        """Where the model's inputs go, None if it has no parameter to tell."""
+        """The device of the model's parameters, None if it has none."""
         models = (self.forward_func, *self.layers)
         parameters = (p for model in models if isinstance(model, nn.Module) for p in model.parameters())
         return next((parameter.device for parameter in parameters), None)
@@ -128,8 +131,10 @@ class Activations:
                 if isinstance(value, (tuple, list)) and len(value) == 1:
                     value = value[0]
                 if not isinstance(value, Tensor):
-                    what = "given" if given else "returns"
-                    raise CaptureError(f"expected a layer of one tensor, {self.names[number]} {what} {_words(value)}")
+                    what = "takes" if given else "returns"
+                    raise CaptureError(
+                        f"expected a layer with one tensor, but {self.names[number]} {what} {_words(value)}"
+                    )
                 with lock:
                     # A copy: an in-place operation may follow.
                     saved[number].setdefault(value.device, []).append(value.clone())
@@ -143,14 +148,14 @@ class Activations:
             output = _run_forward(forward_func, inputs, None, arguments)
         for name, found in zip(self.names, saved, strict=True):
             if not found:
-                raise CaptureError(f"{name} did not run: give a module that the forward function calls")
+                raise CaptureError(f"{name} did not run: choose a module that the forward function calls")
         return output, [self._gather(found) for found in saved]
 
     def _gather(self, saved: dict[torch.device, list[Tensor]]) -> list[Tensor]:
-        """Call by call, the samples of all devices in the order of the batch."""
+        """One tensor per call: the samples of all devices, in the order of the batch."""
         device_ids = self.device_ids or getattr(self.forward_func, "device_ids", None)
         if len(saved) > 1 and device_ids is None:
-            raise InputError("the layer ran on several devices: give the order of its batch by device_ids=")
+            raise InputError("the layer ran on several devices: give their order in the batch as device_ids=")
         order = _sort_key_list(list(saved), device_ids)
         return [_reduce_list(list(parts)) for parts in zip(*(saved[device] for device in order), strict=True)]
 
@@ -178,7 +183,7 @@ class Activations:
             calibration.finish(None)
         found = []
         for name, calls in zip(self.names, tensors, strict=True):
-            # Values that a layer is given can be negative whatever the layer makes of them.
+            # The inputs of a layer can be negative even if its outputs cannot.
             layers = [
                 replace(layer, rectified=layer.rectified or given)
                 for layer in calibration.layers
@@ -187,15 +192,15 @@ class Activations:
             if len(layers) != len(calls):
                 shapes = ", ".join(str(tuple(call.shape)) for call in calls)
                 raise CaptureError(
-                    f"expected a layer of floating-point tensors (N, ...) with N={len(values[0])} samples first, "
-                    f"{name} has {shapes}"
+                    f"expected a layer of floating-point tensors (N, ...) with N={len(values[0])} samples on the first "
+                    f"axis, got {shapes} from {name}"
                 )
             found.append(layers)
         return found
 
 
 def _activation(layer: Layer, tensor: Tensor, samples: int) -> Activation:
-    """With as many parts per sample as there are now: windows grow in number with the image."""
+    """The layer with its present number of windows per sample, which grows with the image."""
     units = 1
     for axis in layer.axes:
         units *= tensor.shape[axis] if axis < tensor.ndim else 0
@@ -203,11 +208,14 @@ def _activation(layer: Layer, tensor: Tensor, samples: int) -> Activation:
         raise CaptureError(
             f"expected {layer.units} units of {samples} samples from {layer.name}, got a tensor {tuple(tensor.shape)}"
         )
-    return Activation(replace(layer, groups=len(tensor) // samples), tensor)
+    return Activation(replace(layer, rows_per_sample=len(tensor) // samples), tensor)
 
 
 def _few(value: Any, batch: int) -> Any:
-    """Two samples of what has one row per sample, a single one doubled; a copy, for the model may work in place."""
+    """The first two samples of a batch, or its only one twice; other values as they are.
+
+    The result is a copy, since the model may change its input in place.
+    """
     if not isinstance(value, Tensor) or value.ndim == 0 or len(value) != batch:
         return value
     return torch.cat([value, value]) if batch == 1 else value[:2].clone()

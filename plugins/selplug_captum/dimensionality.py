@@ -1,4 +1,4 @@
-"""What of a sample lies outside the subspace that clean samples use, unit by unit."""
+"""Attributes a sample's energy outside the clean subspace to the units of a layer."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from .method import UnitMethod
 
 
 class LayerDimensionality(UnitMethod, LayerAttribution):
-    r"""Which units carry the energy that a sample has outside the principal subspace of clean responses, and where.
+    r"""Attributes the energy of a sample outside the principal subspace of clean responses to units and positions.
 
     With the clean responses' mean ``m`` and their first principal directions ``V``, the residual of a sample is
-    ``e = (I - V V^T)(r - m)``, and unit u has the share ``e[u]^2`` of its energy ``E = ||e||^2``: there corruptions and
-    attacks show (the shares are ours; dimensionality beside robustness: Leavitt & Morcos, arXiv 2010.07693). Positions
-    share what a unit has by what they bring to it: since ``r`` is a mean over P positions, so is ``e``, and
+    ``e = (I - V V^T)(r - m)``, and unit u has the share ``e[u]^2`` of its energy ``E = ||e||^2``. Corruptions and
+    attacks raise this energy (the shares are ours; for dimensionality and robustness see Leavitt & Morcos, arXiv
+    2010.07693). A unit's share is divided over positions by their contribution: since ``r`` is a mean over P
+    positions, so is ``e``, and
 
         ``attribution[u,p] = e[u] e[u,p] / P``,    ``e[.,p] = (I - V V^T)(a[.,p] - m)``
 
-    adds up to ``e[u]^2`` over positions, exactly, and to E over the layer. A position that works against its unit's
-    residual is negative. Values below zero are set to 0 before the mean, as in every response.
+    sums exactly to ``e[u]^2`` over positions and to E over the layer. The attribution is negative where a position
+    reduces its unit's residual. Negative activations are set to 0 before the mean, as in every response.
 
     Args:
         forward_func: the model, or any function of it.
         layer: a module, or a list of modules that share one forward pass.
-        components: a float in (0, 1] is the fraction of the clean variance that the subspace holds, an int the number
-            of its directions. At 1.0 or U nothing is left outside that clean samples ever showed.
+        components: a float in (0, 1] is the fraction of the clean variance inside the subspace, an int the number of
+            its directions. With 1.0 or U the subspace holds all the variance of the clean samples.
         device_ids: as for Captum's layer methods.
 
     Examples::
@@ -67,19 +68,19 @@ class LayerDimensionality(UnitMethod, LayerAttribution):
     def fit(
         self, loader: Iterable[Any], additional_forward_args: Any = None, attribute_to_layer_input: bool = False
     ) -> LayerDimensionality:
-        """Gathers mean and covariance from one pass over clean samples; the model runs in eval mode, left as it was.
+        """Computes mean and covariance in one pass over clean samples. The model runs in eval mode, then is restored.
 
         Args:
-            loader: batches (inputs, labels) or tensors of inputs; labels are not looked at.
+            loader: batches (inputs, labels) or tensors of inputs; labels are ignored.
             additional_forward_args: as in :meth:`attribute`.
-            attribute_to_layer_input: has to be that of :meth:`attribute`.
+            attribute_to_layer_input: the same value as in :meth:`attribute`.
 
         Returns:
             The method itself.
 
         Raises:
-            InputError: fewer than two samples, a batch of another form, or more components than units. What was known
-                before then stays.
+            InputError: fewer than two samples, a batch of another form, or more components than units. An earlier fit
+                is then kept.
         """
 
         def make(output: Any, call: Activation) -> Dimensionality:
@@ -100,13 +101,13 @@ class LayerDimensionality(UnitMethod, LayerAttribution):
         return self
 
     def unit_scores(self) -> Any:
-        """What each unit adds to the participation ratio: that of all units less that of all others, (U,), float64.
+        """The contribution of each unit: participation ratio of all units minus that without it, (U,), float64.
 
         Returns:
             A list for a list of layers, a tuple for a module that runs more than once.
 
         Raises:
-            InputError: fit is missing.
+            InputError: fit was not called.
         """
         return self._nested(
             [functional.participation_ratio_contributions(metric.covariance()) for metric in calls]
@@ -125,7 +126,7 @@ class LayerDimensionality(UnitMethod, LayerAttribution):
         Args:
             inputs: (N, ...), or a tuple of tensors.
             additional_forward_args: further arguments of the forward function.
-            attribute_to_layer_input: attribute to what the layer is given instead of what it puts out.
+            attribute_to_layer_input: attribute to the layer's input instead of its output.
             return_convergence_delta: also return :meth:`compute_convergence_delta`, of the same forward pass.
 
         Returns:
@@ -133,7 +134,7 @@ class LayerDimensionality(UnitMethod, LayerAttribution):
             is a list for a list of layers, a tuple for a module that runs more than once.
 
         Raises:
-            InputError: fit is missing or was for the layer's other side.
+            InputError: fit was not called, or only for the other of input and output.
             CaptureError: the layer does not run, or has no units.
         """
         found = self._found(inputs, additional_forward_args, attribute_to_layer_input)
@@ -143,7 +144,7 @@ class LayerDimensionality(UnitMethod, LayerAttribution):
         return self._results(attributions, inputs), self._nested(_deltas(attributions, found))
 
     def has_convergence_delta(self) -> bool:
-        """True: the shares are to sum to the energy."""
+        """True: the shares should sum to the energy."""
         return True
 
     def compute_convergence_delta(
@@ -153,13 +154,13 @@ class LayerDimensionality(UnitMethod, LayerAttribution):
         additional_forward_args: Any = None,
         attribute_to_layer_input: bool = False,
     ) -> Any:
-        """Sum of the attributions of a sample less its energy outside the subspace, (N,): about 0.
+        """Sum of a sample's attributions minus its energy outside the subspace, (N,): about 0.
 
         The energy is computed without the residual, as ``||r - m||^2 - ||V^T (r - m)||^2``.
 
         Args:
-            attributions: of :meth:`attribute`, as it returned them.
-            inputs, additional_forward_args, attribute_to_layer_input: what :meth:`attribute` was called with.
+            attributions: the result of :meth:`attribute`.
+            inputs, additional_forward_args, attribute_to_layer_input: the same as for :meth:`attribute`.
 
         Returns:
             A list for a list of layers, a tuple for a module that runs more than once.
@@ -169,13 +170,13 @@ class LayerDimensionality(UnitMethod, LayerAttribution):
 
     def _known(self) -> list[list[Dimensionality]]:
         if self._sums is None:
-            raise InputError(f"{type(self).__name__} knows no clean subspace yet: call fit(loader) first")
+            raise InputError(f"{type(self).__name__} has no clean subspace yet: call fit(loader) first")
         return self._sums
 
     def _found(
         self, inputs: Inputs, arguments: Any, given: bool
     ) -> list[list[tuple[Activation, tuple[Tensor, Tensor]]]]:
-        """Every activation beside the mean and the basis of its subspace."""
+        """Every activation with the mean and the basis of its subspace."""
         self._known()
         if self._given != given:
             raise InputError(

@@ -1,4 +1,4 @@
-"""How strongly every unit of a layer reacts to its input."""
+"""The input gradient of every unit of a layer."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class InputUnitGradient(UnitMethod, LayerAttribution, GradientAttribution):
     r"""Norm of the input gradient of every unit of a layer.
 
     ``g[n,u] = || d r[n,u] / d x[n] ||_2`` with the response ``r`` the mean over positions of the activation, negative
-    values set to 0 (Leavitt & Morcos, arXiv 2010.07693). Its variability over samples and units tells how unevenly a
-    layer can be pushed. Several input tensors count as one long vector.
+    values set to 0 (Leavitt & Morcos, arXiv 2010.07693). Its variability over samples and units shows how evenly a
+    layer reacts to changes of its input. Several input tensors count as one long vector.
 
-    One forward pass, then a backward pass per unit through the part of the model before the layer, which gives the
-    gradients of all samples at once and exactly, since samples do not depend on each other. Where they do, in a batch
-    norm in train mode, it is an error. Repeating the batch instead would repeat the forward pass too.
+    One forward pass, then one backward pass per unit through the part of the model before the layer. Each backward pass
+    gives the exact gradients of all samples at once, since samples do not depend on each other. A batch norm in train
+    mode makes them depend on each other and is an error.
 
     Args:
         forward_func: the model, or any function of it.
         layer: a module, or a list of modules that share one forward pass.
         device_ids: as for Captum's layer methods.
-        units_per_pass: backward passes that run together, at as many times the memory of one. More than 1 pays for a
-            few samples at a time; every operation must then work under ``torch.vmap``.
+        units_per_pass: backward passes that run together; memory grows with their number. More than 1 is faster for
+            small batches, but every operation must then work under ``torch.vmap``.
 
     Examples::
 
@@ -63,7 +63,7 @@ class InputUnitGradient(UnitMethod, LayerAttribution, GradientAttribution):
         Args:
             inputs: (N, ...), floating point, or a tuple of such tensors.
             additional_forward_args: further arguments of the forward function.
-            attribute_to_layer_input: units of what the layer is given instead of what it puts out.
+            attribute_to_layer_input: use the units of the layer's input instead of its output.
 
         Returns:
             (N, U), not negative, in units of the activation per unit of the input; a list for a list of layers, a tuple
@@ -75,7 +75,7 @@ class InputUnitGradient(UnitMethod, LayerAttribution, GradientAttribution):
         """
         values = leaves(inputs)
         with torch.enable_grad(), samples_apart():
-            # Copies, since a model may work in place on what it is given.
+            # Copies, since a model may change its inputs in place.
             copies = tuple(value.clone() for value in values)
             _, found = self._activations(copies, additional_forward_args, attribute_to_layer_input)
             norms = [
@@ -86,7 +86,7 @@ class InputUnitGradient(UnitMethod, LayerAttribution, GradientAttribution):
 
     def _norms(self, name: str, responses: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         if not responses.requires_grad:
-            raise CaptureError(f"{name} does not depend on the inputs by a gradient")
+            raise CaptureError(f"{name} has no gradient with respect to the inputs")
         units = responses.shape[1]
         norms = []
         for start in range(0, units, self.units_per_pass):

@@ -1,4 +1,4 @@
-"""What all methods share: layers, calls, and going through a loader once."""
+"""The base class of all methods."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ SomeMetric = TypeVar("SomeMetric", bound=Metric)
 class UnitMethod:
     """A method on the units of one layer or of a list of layers.
 
-    Results come as Captum has them: one for a single layer, a list for a list of layers. A module that runs more than
-    once in a forward pass has a tuple of them, one per call in order (Captum's own methods show the last call only).
-    Inputs in a tuple of one have their result in a tuple of one: without it ``captum.metrics.sensitivity_max``, which
-    calls so, would take the samples for tensors of their own (as it does with Captum's layer methods).
+    Results have Captum's form: one for a single layer, a list for a list of layers. A module that runs more than once
+    in a forward pass has a tuple of results, one per call in order (Captum's own methods return the last call only).
+    For inputs in a tuple of one, the result is a tuple of one too: ``captum.metrics.sensitivity_max`` calls methods in
+    this way and would otherwise take each sample for a separate tensor (as it does with Captum's layer methods).
     """
 
     forward_func: Callable[..., Any]
@@ -38,17 +38,17 @@ class UnitMethod:
         self._activations = Activations(self.forward_func, layers, self.device_ids)
 
     def _nested(self, values: Iterable[Iterable[T]]) -> Any:
-        """Values per layer and call, as a user gets them."""
+        """Values per layer and call, in the form that users get."""
         each = [calls[0] if len(calls) == 1 else calls for calls in map(tuple, values)]
         return each[0] if isinstance(self.layer, nn.Module) else each
 
     def _results(self, values: Iterable[Iterable[Tensor]], inputs: Inputs) -> Any:
-        """The same for attributions: that of one tensor in a tuple is in a tuple, as ``sensitivity_max`` needs it."""
+        """The same for attributions; in a tuple if the input was a tuple of one tensor."""
         nested = self._nested(values)
         return (nested,) if isinstance(nested, Tensor) and isinstance(inputs, tuple) and len(inputs) == 1 else nested
 
     def _flat(self, values: Any, what: str) -> list[list[Any]]:
-        """The way back: values per layer and call from what a user gives."""
+        """The inverse of ``_nested``: values per layer and call from the form that users give."""
         each = [values] if isinstance(self.layer, nn.Module) else values
         count = len(self._activations.layers)
         if not isinstance(each, (list, tuple)) or len(each) != count:
@@ -63,7 +63,7 @@ class UnitMethod:
         additional_forward_args: Any,
         given: bool,
     ) -> list[list[SomeMetric]]:
-        """One metric per layer and call, after one pass over a loader: in eval mode, without gradients."""
+        """One metric per layer and call, from one pass over a loader in eval mode, without gradients."""
         metrics: list[list[SomeMetric]] = []
         for batch in loader:
             inputs, labels = _inputs_and_labels(batch)
@@ -75,22 +75,22 @@ class UnitMethod:
                 for metric, call in zip(row, calls, strict=True):
                     update(metric, call.exact_responses().cpu(), labels)
         if not metrics:
-            raise InputError("fit needs at least one batch (inputs, labels), the loader gave none")
+            raise InputError("fit needs at least one batch (inputs, labels), but the loader is empty")
         return metrics
 
 
 def leaves(inputs: Inputs) -> tuple[Tensor, ...]:
-    """The inputs as tensors of their own to take gradients of, whatever the caller's flags.
+    """Copies of the inputs that require gradients, whether the originals do or not.
 
     Raises:
-        InputError: an input that has no gradient.
+        InputError: an input is not floating point.
     """
     values = inputs if isinstance(inputs, tuple) else (inputs,)
     for value in values:
         if not isinstance(value, Tensor) or not value.is_floating_point():
             came = value.dtype if isinstance(value, Tensor) else type(value).__name__
             raise InputError(
-                f"expected floating-point inputs to take gradients of, got {came}; what needs none goes into "
+                f"expected floating-point inputs to take gradients of, got {came}; pass all others as "
                 "additional_forward_args"
             )
     return tuple(value.detach().requires_grad_() for value in values)

@@ -1,4 +1,4 @@
-"""Modes of modules that nobody handed over: a forward function may be any callable, so they are met as they run."""
+"""Sets or checks the mode of modules when they run, since a forward function may call any modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from selplug.core.model.state import on_this_thread
 
 @contextmanager
 def evaluating() -> Iterator[None]:
-    """Eval mode for every module that runs inside; each as before after it, a frozen batch norm too."""
+    """Eval mode for every module that runs inside; afterwards each module has its old mode again."""
     training: dict[nn.Module, bool] = {}
 
     def start(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -36,10 +36,10 @@ def evaluating() -> Iterator[None]:
 
 @contextmanager
 def samples_apart() -> Iterator[None]:
-    """Refuses modules that normalize over the batch, where no sample has a gradient of its own.
+    """Refuses modules that normalize over the batch, since samples then depend on each other.
 
     Raises:
-        InputError: a batch norm runs on the statistics of its batch.
+        InputError: a batch norm uses the statistics of its batch.
     """
 
     def start(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -48,7 +48,7 @@ def samples_apart() -> Iterator[None]:
             if isinstance(part, _BatchNorm) and (part.training or part.running_mean is None):
                 raise InputError(
                     f"a {type(part).__name__} normalizes over the batch, so that a unit's response to one sample "
-                    "depends on all others and has no gradient of its own: call model.eval() first"
+                    "depends on all other samples: call model.eval() first"
                     + ("" if part.training else " and give it running statistics (track_running_stats=True)")
                 )
 

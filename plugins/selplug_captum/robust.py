@@ -1,8 +1,8 @@
 """Any perturbation of selplug's registry as a ``captum.robust.Perturbation``.
 
-``AttackComparator`` and ``MinParamPerturbation`` can so drive every attack, noise and corruption of
-``selplug plugins``. Captum's own ``FGSM`` and ``PGD`` take the logarithm of what the model gives, which has to be
-probabilities: where a logit is negative they walk the wrong way. These here take logits.
+It lets ``AttackComparator`` and ``MinParamPerturbation`` run every attack, noise and corruption of ``selplug plugins``.
+Captum's own ``FGSM`` and ``PGD`` take the logarithm of the model's output, which must be probabilities: with logits,
+they move in the wrong direction where a logit is negative. The perturbations here take logits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from selplug.core.perturb import TOLERANCE, batch_seed, run_perturbation
 
 
 class RegistryPerturbation(Perturbation):
-    """A perturbation by its spec, as in ``selplug audit --perturb``.
+    """A perturbation given by its spec, as in ``selplug audit --perturb``.
 
     >>> smallest = MinParamPerturbation(
     ...     model, RegistryPerturbation(model, "pgd", normalize=(mean, std)), "eps", 0.0, 0.1, 1 / 255,
@@ -31,20 +31,20 @@ class RegistryPerturbation(Perturbation):
     ... )
     >>> adversarial, eps = smallest.evaluate(images, target=labels, attack_kwargs={"target": labels})
 
-    The model is left as it was, and so are the random generators. Calls are numbered from 0 and the number n seeds a
-    call as it seeds the batch n of an audit: several attempts differ, a new object repeats them all.
+    The model and the random generators are left unchanged. Call n (from 0) has the seed of batch n in an audit: calls
+    differ from each other, and a new object repeats the same sequence.
 
     Args:
         forward_func: the classifier, images -> logits (N, K).
         spec: ``name`` or ``name:key=value,key=value``; sizes in pixel units of [0, 1].
-        normalize: per-channel (mean, std) that the model expects, None if it takes images in [0, 1] as they are.
-        normalized_inputs: ``perturb`` gets and gives images that are normalized already. That is what Captum's tools
-            hand on without ``preproc_fn``, or with ``apply_before_preproc=False``.
-        seed: of all calls.
+        normalize: the model's normalization as (mean, std) per channel, None if it takes images in [0, 1].
+        normalized_inputs: ``perturb`` takes and returns normalized images. Captum's tools pass such images without
+            ``preproc_fn``, or with ``apply_before_preproc=False``.
+        seed: seed of all calls.
 
     Raises:
-        InputError: an option of the spec or a value is wrong, or ``forward_func`` is no module.
-        PluginError: no perturbation of this name.
+        InputError: an option of the spec or a value is wrong, or ``forward_func`` is not a module.
+        PluginError: there is no perturbation of this name.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class RegistryPerturbation(Perturbation):
         self.calls = 0
 
     def perturb(self, inputs: Any, target: Any = None, **options: Any) -> Any:
-        """Perturbed images, of the kind and shape of ``inputs``.
+        """Perturbed images, with the type and shape of ``inputs``.
 
         Args:
             inputs: (N, C, H, W) in float32, or a tuple of this one tensor; in [0, 1] unless ``normalized_inputs``.
-            target: the true classes: one number for all, or (N,). Noise and corruptions do without.
-            options: win over those of the spec, so that ``MinParamPerturbation`` can sweep them.
+            target: the true classes: one number for all, or (N,). Noise and corruptions need none.
+            options: override those of the spec, so that ``MinParamPerturbation`` can vary them.
 
         Raises:
-            InputError: inputs, target or options are not what they have to be.
-            PerturbationError: the perturbation broke its promise.
+            InputError: inputs, target or options are wrong.
+            PerturbationError: the perturbation returned invalid images.
         """
         images = inputs[0] if isinstance(inputs, tuple) and len(inputs) == 1 else inputs
         if not isinstance(images, Tensor):
@@ -102,7 +102,7 @@ class RegistryPerturbation(Perturbation):
         return (result,) if isinstance(inputs, tuple) else result
 
     def _unit_range(self, images: Tensor) -> Tensor:
-        """Normalized images as they were before, rounding set right; what lies further outside is an error later."""
+        """Undoes the normalization and corrects rounding errors; values further outside [0, 1] are an error later."""
         unit = images.detach() * self.model.std + self.model.mean
         return torch.where((unit - unit.clamp(0, 1)).abs() <= TOLERANCE, unit.clamp(0, 1), unit)
 
@@ -110,8 +110,8 @@ class RegistryPerturbation(Perturbation):
         if target is None:
             if self.perturbation.kind == "attack":
                 raise InputError(
-                    f"{self.perturbation.name} needs the true classes: give target, in AttackComparator.add_attack "
-                    'through additional_attack_arg_names=["target"], in MinParamPerturbation.evaluate through '
+                    f"{self.perturbation.name} needs the true classes: give target. AttackComparator.add_attack takes "
+                    'it as additional_attack_arg_names=["target"], MinParamPerturbation.evaluate as '
                     'attack_kwargs={"target": ...}'
                 )
             target = 0

@@ -1,4 +1,4 @@
-"""Which units of a layer speak for a class, and which pixels drive them."""
+"""Attributes class selectivity to the units of a layer, or to the pixels that drive them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from selplug.core.errors import CaptureError, InputError
 from selplug.core.measures import functional
 from selplug.core.measures.metrics import ClassSelectivity as SelectivitySums
+from selplug.core.words import plural
 
 from .activations import Activation, Inputs
 from .method import UnitMethod, leaves
@@ -21,7 +22,7 @@ S = TypeVar("S", bound="_Selective")
 
 
 class _Selective(UnitMethod):
-    """What both methods know: the class means of every unit, and the indices that follow from them."""
+    """The class means of every unit, and the selectivity indices computed from them."""
 
     _means: list[list[Tensor]] | None = None
     _given: bool | None = None
@@ -38,26 +39,28 @@ class _Selective(UnitMethod):
         attribute_to_layer_input: bool = False,
         num_classes: int | None = None,
     ) -> S:
-        """Gathers the class means from one pass over a loader; the model runs in eval mode and is left as it was.
+        """Computes the class means in one pass over a loader. The model runs in eval mode, then is restored.
 
         Args:
             loader: batches (inputs, labels): a tensor (N, ...) or a tuple of the forward function's inputs, and labels
                 (N,) in [0, C) or soft targets (N, C).
             additional_forward_args: as in :meth:`attribute`.
-            attribute_to_layer_input: has to be that of :meth:`attribute`.
-            num_classes: C; without it the model's number of outputs.
+            attribute_to_layer_input: the same value as in :meth:`attribute`.
+            num_classes: C; the default is the model's number of outputs.
 
         Returns:
             The method itself.
 
         Raises:
             InputError: the loader is empty, a batch or its labels have another form, or fewer than two classes have
-                samples. What was known before then stays.
+                samples. An earlier fit is then kept.
         """
 
         def make(output: Any, call: Activation) -> SelectivitySums:
             if num_classes is None and not (isinstance(output, Tensor) and output.ndim == 2 and output.shape[1] > 1):
-                raise InputError("the forward function gives no (N, C) with a column per class: say fit(num_classes=C)")
+                raise InputError(
+                    "the forward function does not return (N, C), one column per class: give fit(num_classes=C)"
+                )
             return SelectivitySums(num_classes or output.shape[1], call.layer.units)
 
         def update(metric: SelectivitySums, responses: Tensor, labels: Any) -> None:
@@ -89,7 +92,7 @@ class _Selective(UnitMethod):
             A list for a list of layers, a tuple for a module that runs more than once.
 
         Raises:
-            InputError: fit is missing, or the class has no samples.
+            InputError: fit was not called, or the class has no samples.
         """
         return self._nested([[_scores(means, target, 1) for means in calls] for calls in self._known()])
 
@@ -105,12 +108,12 @@ class _Selective(UnitMethod):
     def _known(self) -> list[list[Tensor]]:
         if self._means is None:
             raise InputError(
-                f"{type(self).__name__} knows no class means yet: call fit(loader) first, or give class_means="
+                f"{type(self).__name__} has no class means yet: call fit(loader) first, or give class_means="
             )
         return self._means
 
     def _scored(self, found: list[list[Activation]], target: Any, given: bool) -> list[list[tuple[Activation, Tensor]]]:
-        """Every activation beside its scores, (1, U) or (N, U)."""
+        """Every activation with its scores, (1, U) or (N, U)."""
         known = self._known()
         if self._given not in (None, given):
             raise InputError(
@@ -120,7 +123,9 @@ class _Selective(UnitMethod):
         result = []
         for name, calls, means in zip(self._activations.names, found, known, strict=True):
             if len(calls) != len(means):
-                raise InputError(f"{name} runs {len(calls)} times, but has class means for {len(means)} calls")
+                raise InputError(
+                    f"{name} runs {plural(len(calls), 'time')}, but has class means for {plural(len(means), 'call')}"
+                )
             scored = []
             for call, each in zip(calls, means, strict=True):
                 if each.shape[1] != call.layer.units:
@@ -135,19 +140,19 @@ class _Selective(UnitMethod):
 
 
 class LayerClassSelectivity(_Selective, LayerAttribution):
-    r"""How much of a layer's activation comes from units that speak for a class, and where.
+    r"""Shows how much of a layer's activation comes from units that are selective for a class, and where.
 
     ``attribution = activation * s[u, target]`` with the signed, class-wise selectivity index
 
         ``s[u,c] = (mu[c,u] - mu_rest[c,u]) / (mu[c,u] + mu_rest[c,u] + eps)``
 
-    of mean responses ``mu`` per class, ``mu_rest`` the mean over the other classes, ``eps = 1e-6``: positive where
-    active units answer to the target more than to other classes, negative where they answer to others. Without a target
-    the weights are the unsigned index ``SI[u]`` (Morcos et al., arXiv 1803.06959; Leavitt & Morcos, arXiv 2003.01262;
-    the index per class is ours, and equals SI at a unit's largest class).
+    where ``mu`` is the mean response per class, ``mu_rest`` the mean over the other classes and ``eps = 1e-6``. It is
+    positive where active units respond more to the target than to other classes, negative where they respond less.
+    Without a target the weights are the unsigned index ``SI[u]`` (Morcos et al., arXiv 1803.06959; Leavitt & Morcos,
+    arXiv 2003.01262; the index per class is ours, and equals SI at a unit's largest class).
 
-    A response is the activation's mean over positions, negative values set to 0 before it, so that ``s`` stays in
-    [-1, 1]; the activation in the product is the layer's own, negative values and all.
+    A response is the activation's mean over positions, with negative values set to 0 first, so that ``s`` stays in
+    [-1, 1]. The activation in the product keeps its negative values.
 
     Args:
         forward_func: the model, or any function of it.
@@ -185,14 +190,14 @@ class LayerClassSelectivity(_Selective, LayerAttribution):
             inputs: (N, ...), or a tuple of tensors.
             target: a class for all samples, a list or tensor of N classes, or None for the unsigned index.
             additional_forward_args: further arguments of the forward function.
-            attribute_to_layer_input: attribute to what the layer is given instead of what it puts out.
+            attribute_to_layer_input: attribute to the layer's input instead of its output.
 
         Returns:
             Shaped like the layer, for instance (N, U, H, W) or (N, P, U); a list for a list of layers, a tuple for a
             module that runs more than once.
 
         Raises:
-            InputError: fit is missing or does not fit, or a class is unknown.
+            InputError: fit was not called or does not match, or a class is unknown.
             CaptureError: the layer does not run, or has no units.
         """
         self._known()
@@ -214,15 +219,15 @@ class LayerClassSelectivity(_Selective, LayerAttribution):
 
 
 class ClassSelectivity(_Selective, GradientAttribution):
-    r"""Which pixels drive the class-selective units of a layer.
+    r"""Shows which pixels drive the class-selective units of a layer.
 
     ``attribution = x * dF/dx`` with the layer's selectivity-weighted response to the target,
     ``F(x) = sum_u s[u, target] r[u](x)``: ``s`` as in :class:`LayerClassSelectivity`, the response ``r`` the mean over
-    positions of the activation, negative values set to 0. Without a target the weights are the unsigned ``SI[u]``. Of a
-    module that runs more than once the calls add up (ours; gradient times input: Shrikumar et al., arXiv 1605.01713).
+    positions of the activation, negative values set to 0. Without a target the weights are the unsigned ``SI[u]``. If a
+    module runs more than once, its calls are summed (ours; gradient times input: Shrikumar et al., arXiv 1605.01713).
 
-    In a model with batch norm in train mode samples depend on each other, and so does their attribution, as for any
-    gradient method: call ``model.eval()``.
+    With batch norm in train mode, samples and hence their attributions depend on each other, as for any gradient
+    method: call ``model.eval()``.
 
     Args:
         forward_func, layer: as for :class:`LayerClassSelectivity`.
@@ -261,17 +266,17 @@ class ClassSelectivity(_Selective, GradientAttribution):
             attribute_to_layer_input: units of what the layer is given instead of what it puts out.
 
         Returns:
-            Shaped like ``inputs``, a tuple where they are one; a list of that for a list of layers.
+            Shaped like ``inputs``, a tuple if they are a tuple; a list of these for a list of layers.
 
         Raises:
-            InputError: fit is missing or does not fit, a class is unknown, or an input has no gradient.
+            InputError: fit was not called or does not match, a class is unknown, or an input has no gradient.
             CaptureError: the layer does not run, has no units, or does not depend on the inputs.
         """
         self._known()
         values = leaves(inputs)
         attributions = []
         with torch.enable_grad():
-            # Copies, since a model may work in place on what it is given.
+            # Copies, since a model may change its inputs in place.
             copies = tuple(value.clone() for value in values)
             _, found = self._activations(copies, additional_forward_args, attribute_to_layer_input)
             for name, calls in zip(
@@ -279,7 +284,7 @@ class ClassSelectivity(_Selective, GradientAttribution):
             ):
                 response = torch.stack([(call.responses() * scores).sum() for call, scores in calls]).sum()
                 if not response.requires_grad:
-                    raise CaptureError(f"{name} does not depend on the inputs by a gradient")
+                    raise CaptureError(f"{name} has no gradient with respect to the inputs")
                 gradients = torch.autograd.grad(
                     response, values, retain_graph=True, allow_unused=True, materialize_grads=True
                 )
@@ -320,7 +325,7 @@ def _scores(means: Tensor, target: Any, samples: int) -> Tensor:
 
 
 def _classes(target: Any, samples: int) -> Tensor:
-    """Captum's forms of a target as a class for all, (), or one per sample, (N,)."""
+    """Converts Captum's forms of a target to one class for all samples, (), or one per sample, (N,)."""
     if isinstance(target, list) and all(isinstance(each, tuple) and len(each) == 1 for each in target):
         target = [each[0] for each in target]
     if isinstance(target, tuple) and len(target) == 1:

@@ -16,7 +16,7 @@ def gaussian_blur(images: Tensor, draws: Draws, sigma: float) -> Tensor:
 
 
 def defocus_blur(images: Tensor, draws: Draws, radius: float, alias_sigma: float) -> Tensor:
-    """Mean over a disk of ``radius`` pixels with a softened rim."""
+    """Mean over a disk of ``radius`` pixels with a soft edge."""
     return filters.convolve(images, filters.disk(radius, alias_sigma))
 
 
@@ -27,7 +27,7 @@ def motion_blur(images: Tensor, draws: Draws, radius: int, sigma: float) -> Tens
 
 def zoom_blur(images: Tensor, draws: Draws, step: float, end: float) -> Tensor:
     """Mean of the image and its zooms by 1, 1 + step, ... up to ``end``, excluded."""
-    factors = np.arange(1, end, step)  # whose rounding decides whether the end is in, as in the published scripts
+    factors = np.arange(1, end, step)  # rounding decides whether the end is included, as in the published scripts
     total = images.clone()
     for factor in factors.tolist():
         total += filters.zoom(images, factor)
@@ -35,12 +35,12 @@ def zoom_blur(images: Tensor, draws: Draws, step: float, end: float) -> Tensor:
 
 
 def glass_blur(images: Tensor, draws: Draws, sigma: float, reach: int, rounds: int) -> Tensor:
-    """Gaussian of ``sigma`` pixels, pixels displaced by up to ``reach`` for some rounds, and the Gaussian again.
+    """A Gaussian of ``sigma`` pixels, some rounds that displace pixels by up to ``reach``, and the Gaussian again.
 
-    A round goes through the image from the last pixel to the first, a border left out, and gives each pixel the value
-    that a pixel at a random offset in [-reach, reach) along both sides has by then. The published script meant to swap
-    both; numpy makes it a copy. A pixel that was given a value before hands that on, so each pixel's value comes from
-    the end of a chain of pixels, found here by pointer jumping.
+    A round goes through the image from the last pixel to the first, without a border. It sets each pixel to the present
+    value of a pixel at a random offset in [-reach, reach) along both sides. (The published script meant to swap the two
+    values, but numpy makes it a copy.) The copied value may itself be a copy, so each pixel's value comes from the end
+    of a chain of pixels, which is found here by pointer jumping.
     """
     count, channels, height, width = images.shape
     pixels = (filters.gaussian(images, sigma) * 255).floor().div(255).flatten(2)
@@ -52,7 +52,7 @@ def glass_blur(images: Tensor, draws: Draws, sigma: float, reach: int, rounds: i
         offsets = draws.integers(-reach, reach, 2, height, width)
         taken = (rows + offsets[:, 0]).clamp(0, height - 1) * width + (columns + offsets[:, 1]).clamp(0, width - 1)
         taken = torch.where(moves, taken, place.view_as(rows)).flatten(1)
-        # Those that were displaced before this pixel hand on what they were given; from others comes their own value.
+        # Pixels that were displaced earlier in this round pass on their new value, all others their own.
         handed_on = (taken > place) & moves.flatten()[taken]
         link = torch.where(handed_on, taken, place)
         while True:

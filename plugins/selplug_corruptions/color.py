@@ -1,4 +1,4 @@
-"""Brightness, contrast, saturation. Hue, saturation and value are those of HSV, written out for RGB."""
+"""Brightness, contrast and saturation, by the formulas of HSV written out for RGB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .draws import Draws
 
 
 def brightness(images: Tensor, draws: Draws, added: float) -> Tensor:
-    """Adds to the value of HSV, clipped at 1: the channels keep their ratios, black becomes gray."""
+    """Adds to the value V of HSV, clipped at 1: the channels keep their ratios, black becomes gray."""
     value = images.amax(1, keepdim=True)
     brighter = (value + added).clamp(max=1)
     return torch.where(value > 0, images * (brighter / value), brighter)
@@ -22,7 +22,7 @@ def contrast(images: Tensor, draws: Draws, factor: float) -> Tensor:
 
 
 def saturate(images: Tensor, draws: Draws, factor: float, offset: float) -> Tensor:
-    """``factor * S + offset`` in place of the saturation S of HSV, clipped to [0, 1]. The hue of gray counts as red."""
+    """Replaces the saturation S of HSV by ``factor * S + offset``, clipped to [0, 1]. The hue of gray is red."""
     value = images.amax(1, keepdim=True)
     chroma = value - images.amin(1, keepdim=True)
     saturation = torch.where(value > 0, chroma / value, 0.0)

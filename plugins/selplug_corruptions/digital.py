@@ -16,14 +16,14 @@ from .draws import Draws
 
 
 def pixelate(images: Tensor, draws: Draws, scale: float) -> Tensor:
-    """Smaller by ``scale`` and back again: means of boxes, then the nearest."""
+    """Shrinks the image by ``scale`` (means of boxes) and enlarges it again (nearest pixel)."""
     height, width = images.shape[-2:]
     small = _means(_means(images, -2, int(height * scale)), -1, int(width * scale))
     return _enlarged(_enlarged(small, -1, width), -2, height)
 
 
 def _means(images: Tensor, axis: int, new: int) -> Tensor:
-    """One side divided into ``new`` boxes, by their means."""
+    """Divides one side into ``new`` boxes and takes their means."""
     places, weights = (each.to(images.device) for each in _boxes(images.shape[axis], new))
     weights = weights[..., None] if axis == -2 else weights
     total = images.index_select(axis, places[0]).mul_(weights[0])
@@ -34,8 +34,10 @@ def _means(images: Tensor, axis: int, new: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _boxes(size: int, new: int) -> tuple[Tensor, Tensor]:
-    """(T, new): the pixels whose centres are in each of the boxes of a side, and their equal weights; a box of fewer
-    pixels than T has further ones of weight 0."""
+    """Two tensors (T, new): the pixels with their centres in each box of a side, and their weights.
+
+    Boxes with fewer than T pixels are filled up with pixels of weight 0.
+    """
     centres = np.arange(size) + 0.5
     edges = np.arange(new + 1) * (size / new)
     inside = (centres > edges[:-1, None]) & (centres <= edges[1:, None])
@@ -46,14 +48,14 @@ def _boxes(size: int, new: int) -> tuple[Tensor, Tensor]:
 
 
 def _enlarged(images: Tensor, axis: int, size: int) -> Tensor:
-    """One side made ``size`` pixels long by the nearest."""
+    """Enlarges one side to ``size`` pixels by the nearest pixel."""
     old = images.shape[axis]
     nearest = np.minimum(((np.arange(size) + 0.5) * (old / size)).astype(np.int64), old - 1)
     return images.index_select(axis, torch.from_numpy(nearest).to(images.device))
 
 
 def jpeg_compression(images: Tensor, draws: Draws, quality: int) -> Tensor:
-    """Coded as JPEG of this quality (chroma at half the size) and decoded, by Pillow, on the CPU."""
+    """Encodes as JPEG of this quality (chroma at half the size) and decodes again, with Pillow on the CPU."""
     from PIL import Image
 
     result = np.empty(images.shape, np.float32)

@@ -1,4 +1,4 @@
-"""Random numbers that belong to a sample: the same whatever else is in its batch."""
+"""Random numbers of a sample that do not depend on the rest of its batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Draws:
 
     Args:
         seeds: N seeds.
-        device: where to draw; another kind of device draws other numbers of the same distribution.
+        device: where to draw; other kinds of device give other numbers from the same distribution.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Makes a perturbation of each corruption, and of groups of them."""
+"""Perturbations for single corruptions and for groups of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BENCHMARK: Mapping[str, Corrupt] = {
     "pixelate": digital.pixelate,
     "jpeg_compression": digital.jpeg_compression,
 }
-#: Those that the benchmark keeps for validation.
+#: The additional corruptions, which the benchmark keeps for validation.
 EXTRA: Mapping[str, Corrupt] = {
     "speckle_noise": noise.speckle_noise,
     "gaussian_blur": blur.gaussian_blur,
@@ -50,9 +50,9 @@ _SEVERITIES = "    severities: 1 to 5, or several as 1-3; all five if not given.
 _STRENGTHS = (
     "    strengths: those of imagenet, tiny-imagenet or cifar; auto takes the set whose images have the nearest size."
 )
-#: Sides in pixels below which the kernels and textures of some corruptions have no room.
+#: Smallest side of an image in pixels; the kernels of some corruptions do not fit into smaller ones.
 SMALLEST = 16
-#: On the CPU a batch is taken in parts of about so many values, which stay in its cache ...
+#: On the CPU a batch is processed in parts of about this many values, which stay in the cache ...
 PART = 2**18
 #: ... but for those that share the images among threads themselves.
 WHOLE = ("jpeg_compression",)
@@ -63,7 +63,7 @@ class CorruptionFactory:
 
     Options:
         severity: 1 to 5. In a spec also ``name@3``, ``name@1-3`` for several, and ``name`` for all five.
-        strengths: "imagenet", "tiny-imagenet" or "cifar"; "auto" takes the one whose images have the nearest size.
+        strengths: "imagenet", "tiny-imagenet" or "cifar"; "auto" chooses the one with the nearest image size.
     """
 
     kind = "corruption"
@@ -77,7 +77,7 @@ class CorruptionFactory:
         return Corruption(self.name, severity, strengths)
 
     def expand(self, options: Mapping[str, Any]) -> list[str] | None:
-        """Specs of the single severities; None if there is one and it is a number.
+        """Specs of the single severities; None if the options give one severity as a number.
 
         Raises:
             InputError: an option is wrong.
@@ -89,7 +89,7 @@ class CorruptionFactory:
         return specs([self.name], chosen, options["strengths"])
 
 
-class Group:
+class CorruptionGroup:
     """Several corruptions under one name."""
 
     kind = "corruption"
@@ -100,7 +100,7 @@ class Group:
         self.members = members
 
     def __call__(self, model: nn.Module, *, severities: Any = None, strengths: str = "auto") -> Perturb:
-        raise InputError(f"{self.name} is not one perturbation; give it as a spec, which stands for all of them")
+        raise InputError(f"{self.name} stands for several perturbations; use it as a spec")
 
     def expand(self, options: Mapping[str, Any]) -> list[str]:
         """Specs of all members at all severities.
@@ -115,12 +115,12 @@ class Group:
 class Corruption:
     """One corruption at one severity, see :class:`CorruptionFactory`.
 
-    Images (N, 3, H, W) float32 in [0, 1] on any device, H and W >= 16. What happens to an image depends on the run's
-    seed and the image's index, and on nothing else in its batch. ``facts`` are for the report: ``corruption``,
-    ``severity``, and after a call the ``strengths`` in force.
+    Images (N, 3, H, W) float32 in [0, 1] on any device, H and W >= 16. The result for an image depends on the run's
+    seed and the image's index, not on the rest of its batch. ``facts`` are for the report: ``corruption``,
+    ``severity``, and after a call the ``strengths`` used.
 
     Raises:
-        InputError: an option is wrong, or the images are not in colour or too small.
+        InputError: an option is wrong, or the images are too small or not in colour.
     """
 
     by_sample = True
@@ -167,7 +167,7 @@ def severities(name: str, value: Any) -> Sequence[int]:
     """3, "1-3" or None for all, as a range.
 
     Raises:
-        InputError: anything else, or beyond 1 to 5.
+        InputError: another form, or a severity outside 1 to 5.
     """
     if value is None:
         return SEVERITIES
@@ -180,7 +180,7 @@ def severities(name: str, value: Any) -> Sequence[int]:
 
 
 def check_strengths(name: str, value: str) -> None:
-    """Raises InputError unless the value is "auto" or a set of strengths."""
+    """Raises InputError unless the value is "auto" or the name of a set of strengths."""
     if value != "auto" and value not in strengths.STRENGTHS:
         raise InputError(f"{name}: expected strengths of auto, {', '.join(strengths.STRENGTHS)}, got {value!r}")
 

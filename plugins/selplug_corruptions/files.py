@@ -1,4 +1,4 @@
-"""Folders of images, read several files at once."""
+"""Reads folders of images, several files at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def subfolders(what: str, folder: Path) -> list[str]:
     """The names of the folders in a folder, sorted.
 
     Raises:
-        InputError: it cannot be read; ``what`` begins the message.
+        InputError: the folder cannot be read; the message begins with ``what``.
     """
     try:
         return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
@@ -26,17 +26,17 @@ def subfolders(what: str, folder: Path) -> list[str]:
 
 
 def read_all(paths: Sequence[Path], read: Callable[[Path], Tensor]) -> Tensor:
-    """Images (N, C, H, W), one of each file, in threads: decoders release Python's lock.
+    """Images (N, C, H, W), one per file, read in threads: decoders release Python's lock.
 
     Raises:
-        InputError: the images have several sizes; whatever ``read`` raises.
+        InputError: the images have different sizes. Errors of ``read`` pass through.
     """
     with ThreadPoolExecutor(min(len(paths), os.cpu_count() or 1)) as pool:
         images = list(pool.map(read, paths))
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
             raise InputError(
-                f"expected images of one size, got {tuple(images[0].shape)} of {paths[0]} and {tuple(image.shape)} of "
+                f"expected images of one size, got {tuple(images[0].shape)} in {paths[0]} and {tuple(image.shape)} in "
                 f"{path}"
             )
     return torch.stack(images)

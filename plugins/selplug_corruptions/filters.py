@@ -13,13 +13,13 @@ from torch import Tensor
 
 
 def gaussian(images: Tensor, sigma: float, truncate: float = 4.0, mode: str = "nearest") -> Tensor:
-    """Gaussian filter over both sides, of standard deviation ``sigma`` in pixels, cut off at ``truncate`` of them.
+    """Gaussian filter along both sides, cut off at ``truncate`` standard deviations.
 
     Args:
         images: (..., H, W).
-        sigma: >= 0; 0 changes nothing.
+        sigma: standard deviation in pixels, >= 0; 0 changes nothing.
         truncate: the radius is ``int(truncate * sigma + 0.5)``, as in scipy.
-        mode: beyond the border "nearest" repeats the last pixel, "reflect" mirrors with it (c b a | a b c | c b a).
+        mode: beyond the border, "nearest" repeats the last pixel, "reflect" mirrors (c b a | a b c | c b a).
     """
     if int(truncate * sigma + 0.5) == 0:
         return images
@@ -31,7 +31,7 @@ def gaussian(images: Tensor, sigma: float, truncate: float = 4.0, mode: str = "n
 
 @lru_cache(maxsize=64)
 def _gaussian_matrix(size: int, sigma: float, truncate: float, mode: str) -> Tensor:
-    """(size, size): the filter along one side with its border, as a matrix."""
+    """The filter along one side, including its border, as a matrix (size, size)."""
     radius = int(truncate * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
@@ -48,7 +48,7 @@ def _gaussian_matrix(size: int, sigma: float, truncate: float, mode: str) -> Ten
 
 
 def disk(radius: float, alias_sigma: float) -> Tensor:
-    """(K, K): a disk that sums to 1, its rim softened by a Gaussian of 3 pixels, or of 5 above a radius of 8."""
+    """A disk (K, K) that sums to 1. A Gaussian of 3 pixels, or 5 above a radius of 8, makes its edge soft."""
     reach = 8 if radius <= 8 else int(radius)
     taps = 1 if radius <= 8 else 2
     line = np.arange(-reach, reach + 1)
@@ -64,7 +64,7 @@ def disk(radius: float, alias_sigma: float) -> Tensor:
 
 
 def convolve(images: Tensor, kernel: Tensor) -> Tensor:
-    """Every channel with one symmetric kernel (K, K), K odd; mirrored at the border without the last pixel."""
+    """Convolves every channel with a symmetric kernel (K, K), K odd; the border mirrors without the last pixel."""
     reach = len(kernel) // 2
     used = int((kernel.abs().amax(0) > 0).nonzero().sub(reach).abs().max())  # most disks do not fill their square
     kernel = kernel[reach - used : reach + used + 1, reach - used : reach + used + 1].to(images.device)
@@ -105,7 +105,7 @@ def zoom(images: Tensor, factor: float, size: tuple[int, int] | None = None) -> 
     """The middle of images, enlarged to their size by linear interpolation between pixel centres.
 
     Args:
-        images: (N, C, H, W), or with ``size`` only their middle, as :func:`zoom_crop` of that size says.
+        images: (N, C, H, W), or with ``size`` only their middle, as given by :func:`zoom_crop`.
         factor: >= 1.
         size: (H, W) of the whole images.
     """

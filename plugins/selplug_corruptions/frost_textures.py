@@ -1,8 +1,8 @@
-"""Frost textures made by a formula, with the colours and the roughness of the photographs that the benchmark took.
+"""Frost textures made by a formula, with the colours and the roughness of the benchmark's photographs.
 
-Per texture: mean and standard deviation of each channel and the slope of the power spectrum, as measured on the five
-pictures that the published scripts draw from (their second and third are the same photograph; a sixth is never drawn).
-The patterns themselves are ours: needles of ice on a rough ground.
+Mean and standard deviation of each channel and the slope of the power spectrum were measured on the five photographs
+that the published scripts use (the second and third are the same; a sixth is never used). The patterns themselves are
+ours: needles of ice on a rough ground.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LENS = 0.4
 
 @dataclass(frozen=True)
 class Texture:
-    """``slope``: of the power spectrum over frequency; ``needles``: how many, of which ``length`` in pixels."""
+    """``slope``: of the power spectrum over frequency; ``needles``: their number; ``length``: theirs, in pixels."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -41,7 +41,7 @@ TEXTURES = (
 
 @lru_cache(maxsize=1)
 def textures() -> Tensor:
-    """(5, 3, SIZE, SIZE) in [0, 1], always the same, periodic."""
+    """Five periodic textures (5, 3, SIZE, SIZE) in [0, 1], always the same."""
     return torch.stack([_draw(texture, np.random.default_rng(seed)) for seed, texture in enumerate(TEXTURES)])
 
 
@@ -54,7 +54,7 @@ def _draw(texture: Texture, generator: np.random.Generator) -> Tensor:
 
 
 def _with_slope(relief: np.ndarray, slope: float) -> np.ndarray:
-    """The same pattern with a power spectrum that falls with this slope, seen through a lens that blurs a little."""
+    """The same pattern with a power spectrum that falls with this slope, slightly blurred."""
     spectrum = np.fft.fft2(relief)
     ring = np.hypot(np.fft.fftfreq(SIZE)[:, None], np.fft.fftfreq(SIZE)) * SIZE
     ring = ring.round().astype(int)
@@ -65,7 +65,7 @@ def _with_slope(relief: np.ndarray, slope: float) -> np.ndarray:
 
 
 def _needles(texture: Texture, generator: np.random.Generator) -> np.ndarray:
-    """(SIZE, SIZE): straight needles with side branches at 60 degrees, each lit on one side."""
+    """Straight needles with side branches at 60 degrees, each bright on one side; (SIZE, SIZE)."""
     count = texture.needles
     start = generator.uniform(0, SIZE, (count, 1, 2))
     angle = generator.uniform(0, 2 * np.pi, (count, 1))

@@ -1,9 +1,9 @@
-"""ImageNet-C as its authors ship it: ``<corruption>/<severity>/<class>/<file>``, the files named as the clean ones.
+"""ImageNet-C as published: ``<corruption>/<severity>/<class>/<file>``, with the file names of the clean images.
 
-It comes as one archive per category; unpacked each into a folder of its own, there is ``<category>/`` before that.
+It comes as one archive per category. If each is unpacked into its own folder, ``<category>/`` comes first.
 
-Source: Hendrycks & Dietterich, arXiv 1903.12261; doi 10.5281/zenodo.2235448. Sets of the same make serve too, such as
-Tiny ImageNet-C.
+Source: Hendrycks & Dietterich, arXiv 1903.12261; doi 10.5281/zenodo.2235448. Other sets with this layout work too, such
+as Tiny ImageNet-C.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from selplug.core.types import Perturb, Samples, Subject
 from .factory import CORRUPTIONS, SEVERITIES, severities
 from .files import read_all, subfolders
 
-#: The archives that the authors ship.
+#: The published archives.
 CATEGORIES = ("noise", "blur", "weather", "digital", "extra")
 
 
@@ -49,7 +49,7 @@ class ImageNetCFactory:
         """Specs of the single corruptions and severities; None if the options name one.
 
         Raises:
-            InputError: a severity is wrong, no corruption is there, or one lacks a severity that others have.
+            InputError: a severity is wrong, there is no corruption, or one lacks a severity that others have.
         """
         chosen = severities("imagenetc", options["severity"])
         folder = Path(options["dir"])
@@ -75,19 +75,19 @@ class ImageNetCFactory:
         return [f"imagenetc@{s}:corruption={name},dir={dirs[name]}" for name in there for s in chosen]
 
     def describe(self, options: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
-        """What the report says: ``corruption``, ``severity``, ``strengths``, ``dir``."""
+        """The facts for the report: ``corruption``, ``severity``, ``strengths``, ``dir``."""
         return {**options, "strengths": "the ImageNet-C files"}
 
 
 class ImageNetC:
     """The published version of each sample: ``<class>/<file>`` of its name, below ``folder``.
 
-    A file that has the size of the batch's images is taken as it is, as the benchmark's authors do: the published
-    images are cropped already. Others are prepared as the model's data is.
+    A file with the size of the batch's images is used unchanged, as the benchmark's authors do: the published images
+    are already cropped. Others are resized and cropped like the model's data.
 
     Raises:
-        InputError: when prepared, samples have no names or no files here; when called, a file cannot be read, or has
-            another size after preparation.
+        InputError: in ``prepare``, if samples have no names or no files here; in a call, if a file cannot be read or
+            does not have the size of the batch after resizing.
     """
 
     by_sample = True
@@ -97,11 +97,11 @@ class ImageNetC:
         self.folder = folder
 
     def prepare(self, subject: Subject) -> None:
-        """Looks whether each sample has its file."""
+        """Checks that each sample has its file."""
         if subject.names is None or subject.read_image is None or subject.read_pixels is None:
             raise InputError(
-                "imagenetc: the names of the samples are not known, or the subject reads no files, so no files can be "
-                "found for them; expected images in folders or in a tar, and no --skip-bad"
+                "imagenetc: the names of the samples are unknown, or the data set has no image files, so their "
+                "corrupted files cannot be found; expected images in folders or in a tar, and no --skip-bad"
             )
         places = [PurePath(name).parts[-2:] for name in subject.names]
         there = {parts[0]: _listing(self.folder / parts[0]) for parts in set(places) if parts}
@@ -109,13 +109,13 @@ class ImageNetC:
         if lacking:
             raise InputError(
                 f"imagenetc: {self.folder} has no file for {len(lacking)} of the {len(places)} samples, such as "
-                f"{lacking[0]}; expected <class>/<file> there, named as the clean images"
+                f"{lacking[0]}; expected <class>/<file> there, with the names of the clean images"
             )
         self.read_image, self.read_pixels = subject.read_image, subject.read_pixels
 
     def __call__(self, images: Tensor, labels: Tensor, samples: Samples) -> Tensor:
         if samples.names is None or not hasattr(self, "read_image"):
-            raise InputError("imagenetc: the published files belong to the samples of an audit; nothing else has them")
+            raise InputError("imagenetc: works only in an audit, since the published files belong to its samples")
         paths = [self.folder.joinpath(*PurePath(name).parts[-2:]) for name in samples.names]
         found = read_all(paths, lambda path: self._read(path, images.shape[1:]))
         if found.shape != images.shape:
@@ -131,7 +131,7 @@ class ImageNetC:
 
 
 def _homes(folder: Path) -> dict[str, Path]:
-    """The folder in which each corruption lies."""
+    """The parent folder of each corruption."""
     found: dict[str, Path] = {}
     for name in subfolders("imagenetc", folder):
         inner = subfolders("imagenetc", folder / name) if name in CATEGORIES else []

@@ -1,4 +1,4 @@
-"""Spatter: drops of water that show a rim of light, or mud."""
+"""Spatter: drops of water with a bright edge, or mud."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .draws import Draws
 
 WATER = (175 / 255, 238 / 255, 238 / 255)
 MUD = (63 / 255, 42 / 255, 20 / 255)
-#: How far from a rim, in pixels, the light of a drop changes.
+#: Distance from an edge, in pixels, over which the light of a drop changes.
 FAR = 20
 _EMBOSS = ((-2.0, -1.0, 0.0), (-1.0, 1.0, 1.0), (0.0, 1.0, 2.0))
 
@@ -28,14 +28,14 @@ def spatter(
     strength: float,
     is_mud: int,
 ) -> Tensor:
-    """Where smoothed Gaussian noise passes a threshold there is liquid.
+    """Adds liquid where smoothed Gaussian noise is above a threshold.
 
     Args:
         images: (N, 3, H, W).
-        draws: where the randomness comes from.
-        mean, std, sigma: of the noise, and of the Gaussian that smooths it.
-        threshold: above it the noise is liquid.
-        strength: how much light water adds at most; for mud, the sigma of the Gaussian that softens its rim.
+        draws: the random numbers.
+        mean, std, sigma: mean and standard deviation of the noise, and sigma of the Gaussian that smooths it.
+        threshold: there is liquid where the noise is above it.
+        strength: for water, the most light it adds; for mud, the sigma of the Gaussian that softens its edge.
         is_mud: 0 for water, 1 for mud.
     """
     liquid = filters.gaussian(mean + std * draws.normal(1, *images.shape[-2:]), sigma)
@@ -52,7 +52,7 @@ def spatter(
 
 
 def _embossed(depth: Tensor) -> Tensor:
-    """Distances (N, 1, H, W) as light from one side: smoothed, equalized, embossed, smoothed; in [0, 255]."""
+    """Turns distances (N, 1, H, W) into light from one side in [0, 255]: smoothed, equalized, embossed, smoothed."""
     depth = _equalized(_mean3(depth).floor())
     kernel = depth.new_tensor(_EMBOSS)[None, None]
     embossed = F.conv2d(F.pad(depth, (1, 1, 1, 1), mode="reflect"), kernel).clamp(0, 255)
@@ -66,7 +66,7 @@ def _mean3(maps: Tensor) -> Tensor:
 
 
 def _equalized(maps: Tensor) -> Tensor:
-    """Whole numbers in [0, FAR] spread over [0, 255] so that each takes as much room as it has pixels."""
+    """Equalizes the histogram: whole numbers in [0, FAR] to [0, 255]."""
     share = torch.stack([(maps <= level).double().mean((1, 2, 3)) for level in range(FAR + 1)], dim=1)
     first = torch.where(share > 0, share, 2.0).amin(1, keepdim=True)
     table = torch.where(first < 1, (share - first) / (1 - first).clamp(min=1e-9) * 255, 0).clamp(min=0).round().float()
@@ -92,10 +92,10 @@ def distance(edges: Tensor) -> Tensor:
 
 
 def rims(levels: Tensor, low: float = 50, high: float = 150) -> Tensor:
-    """Canny's edges of whole numbers in [0, 255], (N, 1, H, W) -> bool, with Sobel's gradient in the L1 norm.
+    """Canny edges of whole numbers in [0, 255], (N, 1, H, W) -> bool, with the Sobel gradient in the L1 norm.
 
-    An edge is a local maximum of the gradient across its direction that is above ``high``, or above ``low`` and
-    connected to such a one.
+    An edge is a local maximum of the gradient along its direction that is above ``high``, or above ``low`` and
+    connected to one above ``high``.
     """
     padded = F.pad(levels, (1, 1, 1, 1), mode="replicate")
     smooth_rows = padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]

@@ -1,4 +1,4 @@
-"""Noise: independent from value to value."""
+"""Noise that is independent for every value."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def gaussian_noise(images: Tensor, draws: Draws, std: float) -> Tensor:
 
 
 def shot_noise(images: Tensor, draws: Draws, photons: float) -> Tensor:
-    """Poisson noise: so many photons are expected at a value of 1."""
+    """Poisson noise; ``photons`` is the expected count at a value of 1."""
     return draws.poisson(images * photons) / photons
 
 
 def impulse_noise(images: Tensor, draws: Draws, share: float) -> Tensor:
-    """Sets this share of the values to 0 or 1, half to each."""
+    """Sets this share of the values to 0 or 1, half of them to each."""
     uniform = draws.uniform(0, 1, *images.shape[1:])
     return torch.where(uniform < share, (uniform < share / 2).float(), images)
 

@@ -1,6 +1,6 @@
-"""CIFAR-10-C as its authors ship it: a ``.npy`` file per corruption, and ``labels.npy``.
+"""CIFAR-10-C as published: a ``.npy`` file per corruption, and ``labels.npy``.
 
-Source: Hendrycks & Dietterich, arXiv 1903.12261; doi 10.5281/zenodo.2535967. Each file holds 5 x 10,000 test images,
+Source: Hendrycks & Dietterich, arXiv 1903.12261; doi 10.5281/zenodo.2535967. Each file has 5 x 10,000 test images,
 (50000, 32, 32, 3) uint8, severity 1 first, in the order of the CIFAR-10 test set.
 """
 
@@ -44,7 +44,7 @@ class PublishedFactory:
         """Specs of the single files and severities; None if the options name one.
 
         Raises:
-            InputError: a severity is wrong, or a file is not there.
+            InputError: a severity is wrong, or a file is missing.
         """
         chosen = severities("cifar10c", options["severity"])
         names = [options["corruption"]] if options["corruption"] else list(BENCHMARK)
@@ -57,7 +57,7 @@ class PublishedFactory:
         return [f"cifar10c@{s}:corruption={name},dir={options['dir']}" for name in names for s in chosen]
 
     def describe(self, options: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
-        """What the report says: ``corruption``, ``severity``, ``strengths``, ``dir``."""
+        """The facts for the report: ``corruption``, ``severity``, ``strengths``, ``dir``."""
         return {**options, "strengths": "the CIFAR-10-C files"}
 
 
@@ -65,8 +65,8 @@ class Published:
     """The published version of each sample, found by its index in the data set; memory-mapped.
 
     Raises:
-        InputError: a file has another shape or type than it should; when called, a sample has no such index, another
-            label than in ``labels.npy`` (the data is not the CIFAR-10 test set in its own order), or another size.
+        InputError: a file has the wrong shape or type; in a call, if a sample's index is too large, its label is not
+            that of ``labels.npy`` (the data is not the CIFAR-10 test set in its own order), or its size differs.
     """
 
     by_sample = True
@@ -78,7 +78,7 @@ class Published:
         shape, rows = self.images.shape, len(self.images)
         if self.images.dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or rows % len(SEVERITIES) or not rows:
             raise InputError(
-                f"cifar10c: expected (50000, 32, 32, 3) uint8, five severities one after the other, in {self.path}, "
+                f"cifar10c: expected (50000, 32, 32, 3) uint8, the five severities in order, in {self.path}, "
                 f"got {self.images.dtype} {shape}"
             )
         if self.labels.shape != (rows,) or self.labels.dtype.kind not in "iu":
@@ -96,7 +96,8 @@ class Published:
         indices = np.asarray(samples.indices)
         if indices.max() >= self.samples:
             raise InputError(
-                f"cifar10c: {self.path} holds {self.samples} samples, but the data has one of index {indices.max()}"
+                f"cifar10c: {self.path} has {self.samples} samples, but the data has a sample with index "
+                f"{indices.max()}"
             )
         rows = self.first + indices
         differ = np.flatnonzero(self.labels[rows] != labels.cpu().numpy())

@@ -1,6 +1,6 @@
-"""Any other labelled folder, ``<class>/<file>``: a natural shift, such as ImageNet-R, ImageNet-A or ImageNet-Sketch.
+"""A natural shift: any labelled folder, ``<class>/<file>``, such as ImageNet-R, ImageNet-A or ImageNet-Sketch.
 
-Its images have no clean counterparts: they are a condition of their own, without differences from clean.
+Its images have no clean counterparts, so its condition has no differences from clean.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from selplug.core.draw import balanced_draw
 from selplug.core.errors import InputError
 from selplug.core.types import Perturb, Subject
+from selplug.core.words import plural
 
 from .files import read_all, subfolders
 
@@ -28,11 +29,12 @@ class ShiftFactory:
     """Any other labelled folder of images, ``<class>/<file>``, as a condition of its own.
 
     Options:
-        dir: the folder with a folder per class; also the text behind the colon, ``shift:DIR``.
-        classes: "all" classes of the model can be predicted, or only those "present" in the folder, as is published for
-            ImageNet-R and ImageNet-A.
-        samples: how many images, as equally from the classes as they allow; "all"; by default as many as the run chose
-            from its own data, with its seed, or all if they are fewer or the run chose none.
+        dir: the folder with a folder per class; also the text after the colon, ``shift:DIR``.
+        classes: "all" to predict among all classes of the model, "present" to predict among the classes of the folder,
+            as published for ImageNet-R and ImageNet-A.
+        samples: the number of images, balanced over the classes as well as possible, or "all". The default is the
+            number that the run draws from its own data, with the run's seed; all if the folder has fewer or the run
+            draws none.
     """
 
     kind = "shift"
@@ -50,18 +52,18 @@ class ShiftFactory:
 
     def label(self, options: Mapping[str, Any]) -> str:
         """The name of the condition, ``shift/imagenet-r``."""
-        said = [f"classes={options['classes']}"] if options["classes"] != "all" else []
-        said += [f"samples={options['samples']}"] if options["samples"] is not None else []
-        return f"shift/{Path(options['dir']).resolve().name}{':' if said else ''}{','.join(said)}"
+        options_given = [f"classes={options['classes']}"] if options["classes"] != "all" else []
+        options_given += [f"samples={options['samples']}"] if options["samples"] is not None else []
+        return f"shift/{Path(options['dir']).resolve().name}{':' if options_given else ''}{','.join(options_given)}"
 
 
 class Shift:
     """Makes a subject of the same model and the images of a folder; see :class:`ShiftFactory`.
 
     Raises:
-        InputError: ``classes`` or ``samples`` is none of what they can be; when prepared, the folder has no images,
-            fewer than ``samples``, or classes that the model has not, or the subject does not name its classes or reads
-            no files; when called, always.
+        InputError: ``classes`` or ``samples`` is wrong; in ``prepare``, if the folder has no images, fewer than
+            ``samples`` or unknown classes, or if the subject has no class names or cannot read image files; in a call,
+            always.
     """
 
     kind = "shift"
@@ -70,24 +72,22 @@ class Shift:
         if classes not in ("all", "present"):
             raise InputError(f"shift: expected classes=all or classes=present, got {classes!r}")
         if samples not in (None, "all") and (type(samples) is not int or samples < 2):
-            raise InputError(f"shift: expected samples, a whole number >= 2 or all, got {samples!r}")
+            raise InputError(f"shift: expected samples as a whole number >= 2 or all, got {samples!r}")
         self.folder, self.classes, self.samples = folder, classes, samples
 
     def prepare(self, subject: Subject) -> Subject:
-        """The subject whose images are those of the folder, classes and files in the order of their names."""
+        """The subject with the images of the folder, sorted by class name and file name."""
         if subject.class_names is None or subject.read_image is None:
             raise InputError(
-                "shift: expected a subject that names its classes and reads image files, as timm's folders"
+                "shift: expected a subject with class names that can read image files, such as timm's folders"
             )
         numbers = {name: number for number, name in enumerate(subject.class_names)}
         names = subfolders("shift", self.folder)
         unknown = [name for name in names if name not in numbers]
         if unknown or not names:
-            what = (
-                f"{len(unknown)} folders that are no classes of the model, such as {unknown[0]}" if unknown else "none"
-            )
+            what = f"{plural(len(unknown), 'unknown folder')}, such as {unknown[0]}" if unknown else "none"
             raise InputError(
-                f"shift: expected folders in {self.folder} that are named as classes of the model, such as "
+                f"shift: expected folders in {self.folder} with the names of the model's classes, such as "
                 f"{subject.class_names[0]}, got {what}"
             )
         files = [
@@ -112,17 +112,19 @@ class Shift:
         )
 
     def _chosen(self, labels: np.ndarray, subject: Subject) -> np.ndarray:
-        """The places of the images to read, in their order."""
+        """The positions of the images to read, sorted."""
         number, seed = subject.draw or (len(labels), 0)
         if self.samples == "all" or (self.samples is None and number >= len(labels)):
             return np.arange(len(labels))
         wanted = number if self.samples is None else self.samples
         if wanted > len(labels):
-            raise InputError(f"shift: asked for {wanted} samples, but {self.folder} has {len(labels)} images")
+            raise InputError(
+                f"shift: expected at least {plural(wanted, 'image')} in {self.folder}, got {len(labels)}; lower samples"
+            )
         return balanced_draw(labels, wanted, seed)
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-        raise InputError("shift: a folder of other images is a condition of an audit, nothing that changes an image")
+        raise InputError("shift: works only in an audit, since it replaces the images instead of changing them")
 
 
 @dataclass(frozen=True)

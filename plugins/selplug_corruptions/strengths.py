@@ -2,7 +2,7 @@
 
 Source: Hendrycks & Dietterich, arXiv 1903.12261, and the scripts that made ImageNet-C, Tiny ImageNet-C and CIFAR-10-C
 (github.com/hendrycks/robustness, ``ImageNet-C/create_c/make_imagenet_c.py``, ``make_tinyimagenet_c.py`` and
-``make_cifar_c.py``). What the numbers of a row mean stands with the corruption's function.
+``make_cifar_c.py``). The function of each corruption explains the numbers in its row.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 Row = tuple[tuple[float, ...], ...]
 
-#: The sizes of the images that the sets were made for.
+#: The image sizes of the published sets.
 SIZES = {"imagenet": 224, "tiny-imagenet": 64, "cifar": 32}
 
 
@@ -19,7 +19,7 @@ def _each(*values: float) -> Row:
     return tuple((value,) for value in values)
 
 
-#: The published script takes 244 for the 224 pixels of its images.
+#: The published script uses 244 for its images of 224 pixels.
 _IMAGENET_ELASTIC = tuple(
     tuple(round(244 / 224 * value, 6) for value in row)
     for row in ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))
@@ -127,7 +127,7 @@ STRENGTHS: Mapping[str, Mapping[str, Row]] = {"imagenet": IMAGENET, "tiny-imagen
 
 
 def choose(height: int, width: int) -> str:
-    """The set whose image size is nearest to the geometric mean of both sides, as a ratio."""
+    """The set with the image size nearest to the geometric mean of both sides, measured as a ratio."""
 
     def distance(name: str) -> float:
         ratio = (height * width) ** 0.5 / SIZES[name]

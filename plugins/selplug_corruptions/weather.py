@@ -12,7 +12,7 @@ from .frost_textures import textures
 
 
 def fog(images: Tensor, draws: Draws, weight: float, decay: float) -> Tensor:
-    """Adds ``weight`` times a plasma fractal of this ``decay``, and scales so that the brightest value stays."""
+    """Adds ``weight`` times a plasma fractal of this ``decay``, and rescales to keep the brightest value."""
     height, width = images.shape[-2:]
     brightest = images.amax((1, 2, 3), keepdim=True)
     cloud = plasma(draws, 2 ** (max(height, width) - 1).bit_length(), decay)[:, None, :height, :width]
@@ -23,9 +23,9 @@ def plasma(draws: Draws, size: int, decay: float) -> Tensor:
     """Diamond-square fractals on a torus.
 
     Args:
-        draws: for N maps.
-        size: of a map, a power of two.
-        decay: the noise added to the means falls by its square from scale to scale.
+        draws: random numbers for N maps.
+        size: side of a map, a power of two.
+        decay: from one scale to the next, the added noise is divided by its square.
 
     Returns:
         (N, size, size), each from 0 to 1.
@@ -80,12 +80,11 @@ def snow(
 
     Args:
         images: (N, 3, H, W).
-        draws: where the randomness comes from.
-        mean, std: of the noise.
-        zoom: of the noise.
-        threshold: below it the noise is no flake.
+        draws: the random numbers.
+        mean, std, zoom: of the noise.
+        threshold: there is a flake where the noise is above it.
         radius, sigma: of the motion blur; its angle is uniform in [-135, -45] degrees.
-        weight: of the image beside its whitened version.
+        weight: weight of the image against its whitened version.
     """
     height, width = images.shape[-2:]
     size = [filters.zoom_crop(side, zoom)[1] for side in (height, width)]

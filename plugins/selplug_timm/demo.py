@@ -1,7 +1,7 @@
-"""``selplug demo``: does class selectivity go with robustness? Three small networks on real digits answer in minutes.
+"""``selplug demo``: class selectivity and robustness of three small networks, trained on real digits in minutes.
 
-The data are scikit-learn's handwritten digits (1,797 images of 8 x 8 pixels, 10 classes), shown at 16 x 16. They are
-trained and audited as a user would do it: ``selplug train`` with ``--selectivity-alpha``, then ``selplug audit``.
+The data are scikit-learn's handwritten digits (1,797 images of 8 x 8 pixels, 10 classes), enlarged to 16 x 16. Training
+and audit use the same commands as a user: ``selplug train`` with ``--selectivity-alpha``, then ``selplug audit``.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def run(output: Path, seed: int = 0) -> list[Report]:
     counts = _write_digits(output / "digits")
     console.print(
         f"{counts['train']} training and {counts['validation']} test images; loss = cross-entropy - alpha * mean class "
-        "selectivity:\nalpha > 0 promotes selectivity, alpha < 0 reduces it"
+        "selectivity\nalpha > 0 promotes selectivity, alpha < 0 reduces it"
     )
     reports = []
     for alpha in ALPHAS:
         name = f"alpha{_signed(alpha)}"
         run_folder = _train(output, name, alpha, seed)
-        # The last weights: those that did best on the images of the audit would flatter it.
+        # The last weights. The best ones were chosen on the images of the audit, which would bias it.
         subject = load(str(run_folder / "last.pth.tar"), {"workers": 0, "seed": seed})
         subject = replace(subject, name=f"{subject.name}, alpha {_signed(alpha)}")
         perturbations = [specs.perturbation(spec) for spec in PERTURBATIONS]
@@ -68,8 +68,8 @@ def run(output: Path, seed: int = 0) -> list[Report]:
         reports.append(report)
     console.print(_comparison(reports))
     console.print(
-        "One network each: selectivity follows alpha in every run, but accuracy under attack moves by tens of points "
-        "between runs of one alpha; a claim needs several seeds."
+        "There is one network per alpha. Selectivity follows alpha in every run, but accuracy under attack differs by "
+        "tens of percentage points between runs of the same alpha: a claim needs several seeds."
     )
     names = [f"alpha{_signed(alpha)}" for alpha in ALPHAS]
     compare({name: output / name for name in names}).save(output / "comparison")
@@ -79,7 +79,7 @@ def run(output: Path, seed: int = 0) -> list[Report]:
 
 
 def _write_digits(folder: Path) -> dict[str, int]:
-    """PNG files by split and class; how many images there are in each split."""
+    """Writes PNG files by split and class; returns the number of images in each split."""
     counts = {"train": 0, "validation": 0}
     for number, (pixels, label) in enumerate(zip(*load_digits(return_X_y=True), strict=True)):
         split = "train" if number % TEST_SHARE else "validation"
@@ -92,9 +92,9 @@ def _write_digits(folder: Path) -> dict[str, int]:
 
 
 def _train(output: Path, name: str, alpha: float, seed: int) -> Path:
-    """One run of ``selplug train``; its folder."""
+    """Runs ``selplug train`` once; returns the folder of the run."""
     runs = output / "runs"
-    if (runs / name / "args.yaml").is_file():  # of an earlier demo
+    if (runs / name / "args.yaml").is_file():  # from an earlier demo
         shutil.rmtree(runs / name)
     flags = ("--data-dir", output / "digits", "--output", runs, "--experiment", name, "--seed", seed)
     with _progress(f"training at alpha {_signed(alpha)}"), torch.random.fork_rng(devices=[]):
@@ -104,7 +104,7 @@ def _train(output: Path, name: str, alpha: float, seed: int) -> Path:
 
 @contextmanager
 def _progress(title: str) -> Iterator[None]:
-    """A bar that moves with the log of the run, in place of the log."""
+    """Shows a progress bar instead of the log of the run."""
     logger, root = logging.getLogger("train"), logging.getLogger()
     handlers, level = list(root.handlers), root.level
     with Progress(console=Console(stderr=True)) as progress:
@@ -131,7 +131,7 @@ def _progress(title: str) -> Iterator[None]:
 
 
 def _comparison(reports: list[Report]) -> Table:
-    table = Table(title="Selectivity beside robustness")
+    table = Table(title="Selectivity and robustness")
     table.add_column("alpha", justify="right")
     table.add_column("selectivity", justify="right")
     for condition in reports[0].result.conditions:

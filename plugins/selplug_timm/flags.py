@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 class TimmSubject:
     """Models by their timm names, timm's training runs and data sets, with the flags of timm's validation script."""
 
-    #: Options that change no number.
+    #: Options that do not change any result.
     aside = ("workers", "dataset_download")
 
     def add_arguments(self, group: argparse._ArgumentGroup) -> None:
-        """The flags of model and data. What is not given is up to the training run, the model or the data."""
+        """The flags of model and data. Defaults come from the training run, the model or the data."""
         add = group.add_argument
         add("--data-dir", metavar="DIR", help="Path to the data set (root dir).")
         add("--dataset", metavar="NAME", help="Type and name, as in hfds/NAME; a folder or tar if empty.")
         add("--split", metavar="NAME", help="Data set split; validation if empty.")
         add("--class-map", metavar="FILE", help="File that maps class names to indices.")
-        add("--dataset-download", action="store_true", help="Allow torch/ and tfds/ to load.")
+        add("--dataset-download", action="store_true", help="Allow torch/ and tfds/ to download.")
         add("--input-key", metavar="KEY", help="Data set key of the images.")
         add("--target-key", metavar="KEY", help="Data set key of the labels.")
         add("--checkpoint", metavar="FILE", help="Weights: .pth, .pt, .th, .tar or .safetensors.")
         add(
             "--pretrained",
             action=argparse.BooleanOptionalAction,
-            help="timm's own weights; by default if there is no --checkpoint.",
+            help="timm's own weights; the default without --checkpoint.",
         )
         add("--use-ema", action="store_true", help="Use the EMA weights of the checkpoint.")
         add("--num-classes", type=int, metavar="K", help="Number of classes of the model.")
@@ -46,7 +46,7 @@ class TimmSubject:
         add("--crop-mode", metavar="MODE", help=f"{', '.join(CROP_MODES)}.")
         add("--interpolation", metavar="NAME", help=f"Resize interpolation: {', '.join(INTERPOLATIONS)}.")
         add("--num-samples", type=int, metavar="N", help="Use this many images: a seeded, class-balanced draw.")
-        add("-j", "--workers", type=int, metavar="N", help="Processes that read images; by the number of cores.")
+        add("-j", "--workers", type=int, metavar="N", help="Processes that read images; up to 4 by default.")
         add(
             "--model-kwargs",
             type=_key_value,

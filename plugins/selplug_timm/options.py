@@ -1,4 +1,4 @@
-"""The options of a timm subject, checked and converted once at the door."""
+"""Checks and converts the options of a timm subject."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Any
 
 from selplug.core.errors import InputError
 
-#: Resize filters that timm's evaluation transform takes ("random" is for training only).
+#: Resize filters of timm's evaluation transform ("random" is for training only).
 INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "lanczos", "box", "hamming")
 CROP_MODES = ("center", "squash", "border")
 DEFAULT_SPLIT = "validation"
 
 
 def default_workers() -> int:
-    """As many reading processes as there are cores to run them, 4 at most: more of them only wait."""
+    """The number of reading processes: one per available core, at most 4, since more do not help."""
     affinity = getattr(os, "sched_getaffinity", None)
     return min(4, len(affinity(0)) if affinity else os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
 class Options:
-    """Names and meanings are those of timm's ``validate.py``; ours are ``num_samples``, ``seed``,
-    ``skip_bad`` and ``optional_data``. None means that the model (or the data) decides.
+    """Names and meanings are those of timm's ``validate.py``, except for our own ``num_samples``, ``seed``,
+    ``skip_bad`` and ``optional_data``. None means the default of the model (or the data).
 
-    ``pretrained``: True or False; None fetches the pretrained weights unless a checkpoint is given, as validate.py
-    does. ``input_size`` is (channels, height, width) and wins over ``img_size`` and ``in_chans``. With
-    ``optional_data`` it is no error that no data set is named: a model for images that are given one by one.
+    ``pretrained``: True or False; None downloads the pretrained weights unless a checkpoint is given, as validate.py
+    does. ``input_size`` is (channels, height, width) and overrides ``img_size`` and ``in_chans``. ``optional_data``
+    allows a subject without data, for a model that gets single images.
     """
 
     data_dir: str | None = None
@@ -64,7 +64,7 @@ class Options:
 
     @property
     def channels(self) -> int | None:
-        """How many channels were asked for, None if nobody asked."""
+        """The requested number of channels, None if it was not given."""
         return self.input_size[0] if self.input_size else self.in_chans
 
 
@@ -72,7 +72,7 @@ def parse_options(options: Mapping[str, Any]) -> Options:
     """Checked options; None and empty text count as not given.
 
     Raises:
-        InputError: an unknown name (near ones are given), or a value of the wrong type or range.
+        InputError: an unknown name (the message suggests similar ones), or a value of the wrong type or range.
     """
     known = [f.name for f in fields(Options)]
     given: dict[str, Any] = {}
@@ -120,7 +120,7 @@ def _positive(what: str, value: Any) -> float:
 
 def _size(what: str, value: Any) -> tuple[int, int, int]:
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 3:
-        raise InputError(f"{what}: expected channels, height, width such as 3 224 224, got {value!r}")
+        raise InputError(f"{what}: expected channels, height and width, such as 3 224 224, got {value!r}")
     channels, height, width = (_at_least(1)(what, number) for number in value)
     return channels, height, width
 

@@ -1,4 +1,4 @@
-"""How a report and an error call a file: without the folders of the machine it lies on."""
+"""Shortens paths for reports and errors, so that they do not show the folders of a machine."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ KEPT_PARTS = 2
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A relative path as it is; of an absolute one only the last two parts."""
+    """A relative path unchanged, an absolute one reduced to its last two parts."""
     pure = PurePath(path)
     return str(PurePath(*pure.parts[-KEPT_PARTS:])) if pure.is_absolute() else str(path)
 
 
 def shown_after(separator: str, text: str) -> str:
-    """``hfds//home/me/data/set`` -> ``hfds/data/set`` for a prefix that ends with ``separator``."""
+    """Shortens the path after a prefix that ends with ``separator``: ``hfds//home/me/set`` -> ``hfds/me/set``."""
     prefix, found, rest = text.partition(separator)
     return prefix + found + shown(rest) if found else text
 

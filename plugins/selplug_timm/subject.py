@@ -1,4 +1,4 @@
-"""The subject "timm": a model spec and the options of timm's validate.py -> what selplug audits."""
+"""The subject "timm": model and data from a model spec and the options of timm's validate.py."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from selplug.core.draw import balanced_draw
 from selplug.core.errors import InputError
 from selplug.core.types import Subject
+from selplug.core.words import plural
 
 from .images.dataset_kinds import read_class_map
 from .images.loaders import ImageLoader, Samples, StreamLoader, bad_label, eval_transform, to_unit_range
@@ -28,23 +29,23 @@ from .paths import listed, shown, shown_after
 
 
 def load(model: str, options: Mapping[str, Any]) -> Subject:
-    """A model with its weights and the images to audit it on.
+    """Loads a model with its weights, and the images for its audit.
 
     Args:
-        model: a timm name (``resnet18``, ``resnet18.a1_in1k``, ``resnet20_cifar`` and its larger kin of ours),
+        model: a timm name (``resnet18``, ``resnet18.a1_in1k``, our ``resnet20_cifar`` and larger ones),
             ``hf-hub:OWNER/NAME``, ``local-dir:FOLDER``, ``FILE.py:factory`` for a callable that returns an nn.Module,
-            or the folder of a training run of timm.
-        options: see :class:`selplug_timm.options.Options`; None stands for what the training run says whose
-            checkpoint this is (:mod:`selplug_timm.models.run_folder`), and without one for the default.
+            or the folder of a timm training run.
+        options: see :class:`selplug_timm.options.Options`. None stands for the value of the training run that wrote the
+            checkpoint (:mod:`selplug_timm.models.run_folder`), or for the default if there is no run.
 
     Returns:
-        The model on the CPU in eval mode; a loader of float32 images in [0, 1] in a fixed order; mean and std apart as
-        ``normalize``; ``targets`` where labels are known without reading the images and none can drop out;
-        ``read_image``, which prepares an image file as the loader does, and ``read_pixels``, which does not. With
-        ``optional_data`` and no data named the loader is empty.
+        The model on the CPU in eval mode; a loader of float32 images in [0, 1] in a fixed order; mean and std as
+        ``normalize``; ``targets`` if labels are known without reading the images and no sample can be left out;
+        ``read_image``, which reads an image file with the loader's preprocessing, and ``read_pixels``, which reads it
+        without. With ``optional_data`` and no data the loader is empty.
 
     Raises:
-        InputError: anything about the model, the weights, the data or the options that does not fit.
+        InputError: the model, the weights, the data or the options are wrong or do not match.
     """
     model, options, run = with_run(model, options)
     parsed = parse_options(options)
@@ -94,7 +95,7 @@ def load(model: str, options: Mapping[str, Any]) -> Subject:
 
 
 def _wants_data(options: Options, run: Mapping[str, Any] | None) -> bool:
-    """Data that only a training run names may be gone where they are optional."""
+    """Whether to open the data. Optional data named only by the training run may be missing."""
     if not options.optional_data:
         return True
     gone = run is not None and "data_dir" in run["options"] and not os.path.exists(options.data_dir or "")
@@ -109,7 +110,7 @@ def _names(source: Source | None, images: _Images, options: Options) -> list[str
 
 @dataclass(frozen=True)
 class _Images:
-    """``labels`` and ``indices`` in the data (N,) of the samples that ``loader`` will yield; None if not known yet."""
+    """``loader``, and the ``labels`` and data ``indices`` (N,) of the samples that it yields; None if still unknown."""
 
     loader: ImageLoader | StreamLoader | tuple[()]
     labels: np.ndarray | None
@@ -136,8 +137,8 @@ def _images(source: Source, transform: Any, num_classes: int, options: Options) 
     if options.num_samples is not None:
         if source.labels is None:
             raise InputError(
-                f"{options.dataset} tells its labels only with the images, so no balanced choice can be made; leave "
-                "--num-samples out"
+                f"the labels of {options.dataset} are known only after reading the images, so a balanced draw is not "
+                "possible; omit --num-samples"
             )
         indices = balanced_draw(source.labels, options.num_samples, options.seed)
     loader = ImageLoader(
@@ -152,13 +153,14 @@ def _images(source: Source, transform: Any, num_classes: int, options: Options) 
 
 
 def check_classes(source: Source, num_classes: int, options: Options) -> None:
-    """Raises InputError unless the classes of the data are those of the model, as far as both are known."""
+    """Raises InputError if the known classes of the data and of the model differ."""
     names = list(source.class_to_idx)
-    # a class map may name fewer classes than the model has, or several names for one
+    # A class map may contain fewer classes than the model has, or several names for one class.
     if names and not options.class_map and len(names) != num_classes:
         raise InputError(
-            f"the data has {len(names)} classes ({listed(names)}), the model {num_classes}; give another model, or "
-            "--num-classes with a checkpoint for it, or map the data's classes to the model's with --class-map FILE"
+            f"the data has {plural(len(names), 'class', 'classes')} ({listed(names)}), the model {num_classes}; give "
+            "another model, or --num-classes with a checkpoint for it, or map the data's classes to the model's with "
+            "--class-map FILE"
         )
     if source.labels is not None:
         beyond = np.flatnonzero((source.labels < 0) | (source.labels >= num_classes))
@@ -168,7 +170,7 @@ def check_classes(source: Source, num_classes: int, options: Options) -> None:
 
 
 def _class_names(class_to_idx: Mapping[str, int], num_classes: int) -> list[str] | None:
-    """Names by label; None if the data has none, or several for one class. Classes without a name get their number."""
+    """Names by label; None if the data has no names, or several for one class. Unnamed classes get their number."""
     by_label = {label: name for name, label in class_to_idx.items() if 0 <= label < num_classes}
     if not by_label or len(by_label) != len(class_to_idx):
         return None
@@ -176,7 +178,7 @@ def _class_names(class_to_idx: Mapping[str, int], num_classes: int) -> list[str]
 
 
 def imagenet_names(num_classes: int) -> list[str] | None:
-    """What the classes of ImageNet, or of its larger kin, are called; None if there is none with so many classes."""
+    """The class names of the ImageNet version with this number of classes, None if there is none."""
     subset = infer_imagenet_subset({"num_classes": num_classes})
     if subset is None:
         return None

@@ -1,12 +1,11 @@
 """Every attack of torchattacks as a perturbation, under its name in lower case: ``pgd``, ``apgd``, ``autoattack`` ...
 
-``selplug_torchattacks.pgd(model, eps=8/255, steps=20)`` gives ``(images, labels) -> images``; see
-:mod:`.factory` for what all attacks share, :mod:`.repairs` for what is set right in single attacks, and
-:mod:`.ensemble` for the settings of AutoAttack.
+``selplug_torchattacks.pgd(model, eps=8/255, steps=20)`` returns ``(images, labels) -> images``. :mod:`.factory`
+describes what all attacks share, :mod:`.repairs` what is corrected in single attacks, and :mod:`.ensemble` the settings
+of AutoAttack.
 
-Without a ``target`` (see :mod:`.targets`) the attacks are untargeted: each one tries to leave the class given by the
-label, whichever class it ends in.
-torchattacks is imported when the first attack is asked for, and not before.
+Without a ``target`` (see :mod:`.targets`) the attacks are untargeted: any class other than the label is a success.
+torchattacks is imported when the first attack is requested.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
 
 
 def any_attack(model: nn.Module, *, attack: str, **options: Any) -> Perturb:
-    """The attack called ``attack``, for those of a newer torchattacks that have no entry point of their own.
+    """The attack called ``attack``, for attacks of a newer torchattacks that have no entry point here.
 
     Args:
         attack: its name in torchattacks, in any case.
         options: those of that attack.
 
     Raises:
-        InputError: no such attack, or its options are wrong.
+        InputError: there is no such attack, or its options are wrong.
     """
     return _named(attack)(model, **options)
 
@@ -59,7 +58,7 @@ def _named(name: str) -> AttackFactory:
 
 
 def __getattr__(name: str) -> AttackFactory:
-    """PEP 562: the factory of an attack, made when it is first asked for. Without torchattacks, an ImportError."""
+    """The factory of an attack, made when it is first requested (PEP 562). Without torchattacks, an ImportError."""
     if not name.startswith("_"):
         try:
             factory = _named(name)

@@ -2,8 +2,8 @@
 
 Source: Croce & Hein, *Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
 attacks*, arXiv 2003.01690, and the settings of the authors' own program: 100 steps, 9 targets, 5,000 queries of Square
-without rescaling its schedule. The class of torchattacks 3.5.1 differs (10 steps, K - 1 targets, rescaled) and so gives
-another number under the same name; only its parts are used here.
+without rescaling its schedule. The class of torchattacks 3.5.1 uses other settings (10 steps, K - 1 targets, a rescaled
+schedule), so its results differ; only its parts are used here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def targets(num_classes: int) -> int:
 
 
 def parts(version: str, num_classes: int) -> tuple[list[Part], list[Part]]:
-    """The parts of a version that work with K classes, in order, and those left out.
+    """The parts of a version that work with K classes, in order, and the parts left out.
 
     The difference of logits ratio (DLR) needs 3 logits, its targeted form 4.
     """
@@ -60,7 +60,7 @@ def parts(version: str, num_classes: int) -> tuple[list[Part], list[Part]]:
 
 
 def build(torchattacks: ModuleType, victim: Victim, options: Mapping[str, Any], num_classes: int) -> Any:
-    """The ensemble as one attack object: each part attacks the samples that withstood those before it."""
+    """The ensemble as one attack object: each part attacks the samples that withstood all parts before it."""
     sizes = {"norm": options["norm"], "eps": options["eps"]}
     chosen, _ = parts(options["version"], num_classes)
     attacks = [getattr(torchattacks, part.attack)(victim, **sizes, **part.settings) for part in chosen]
@@ -68,7 +68,7 @@ def build(torchattacks: ModuleType, victim: Victim, options: Mapping[str, Any], 
 
 
 def describe(options: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
-    """The settings in force, and the parts left out and why, ready for JSON."""
+    """The settings in use, and the parts left out with the reason, ready for JSON."""
     chosen, left_out = parts(options["version"], num_classes)
     return {
         "parts": [{"name": part.name, **_shown(part, num_classes)} for part in chosen],

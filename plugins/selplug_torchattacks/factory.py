@@ -1,4 +1,4 @@
-"""Makes a perturbation of each attack class of torchattacks, with what all of them need."""
+"""Makes a perturbation of each attack class of torchattacks."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ def exported() -> dict[str, type]:
 class AttackFactory:
     """``(model, **options) -> (images, labels) -> images`` for one attack class.
 
-    Options are those of the class in torchattacks, with its defaults; sizes (``eps``, ``alpha`` ...) in pixel units of
-    [0, 1]. Those with a targeted mode take ``target`` as well: "least-likely", "random" or a class. Left out are
-    ``seed`` (drawn anew for each batch from torch's generator), ``n_classes`` (the model's) and ``verbose``.
-    ``deepfool``, ``sparsefool`` and ``jsma`` go through images one by one with a backward pass per class and step,
-    which takes hours on 100 classes.
+    Options and defaults are those of the class in torchattacks; sizes (``eps``, ``alpha`` ...) are in pixel units of
+    [0, 1]. Attacks with a targeted mode also take ``target``: "least-likely", "random" or a class. There is no option
+    ``seed`` (drawn anew for each batch from torch's generator), ``n_classes`` (taken from the model) or ``verbose``.
+    ``deepfool``, ``sparsefool`` and ``jsma`` process images one by one, with a backward pass per class and step. This
+    takes hours on 100 classes.
 
     Args of a call:
         model: any module that maps images (N, C, H, W) in [0, 1] to logits (N, K), normally
-            :class:`selplug.core.perturb.UnitRangeModel`. Its ``num_classes`` is K; without one, K is read off the
-            logits of the first batch.
+            :class:`selplug.core.perturb.UnitRangeModel`. Its ``num_classes`` is K; without it, K is the number of
+            logits in the first batch.
 
     Raises:
         InputError: an option is wrong, or the attack does not work with so few classes.
@@ -75,7 +75,7 @@ class AttackFactory:
         return f"{self.name}{self.__signature__}"
 
     def build(self, victim: Victim, options: Mapping[str, Any], num_classes: int) -> Any:
-        """The attack object of torchattacks, repaired. Raises InputError where its class refuses the options."""
+        """The attack object of torchattacks, repaired. Raises InputError if its class refuses the options."""
         if self.name == "autoattack":
             import torchattacks
 
@@ -92,10 +92,10 @@ class AttackFactory:
         return attack
 
     def threat(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What the attack may do, ready for JSON; keys that do not apply are left out.
+        """The threat model, ready for JSON; keys that do not apply are left out.
 
-        ``norm`` and ``eps``: the ball it stays in, and ``option``: which option says how large it is. ``steps``: 1 for
-        a single gradient step, otherwise how many.
+        ``norm`` and ``eps`` define the ball that the attack stays in, ``option`` is the option that sets its size.
+        ``steps`` is the number of gradient steps.
         """
         options = check(self.name, self.__signature__, options)
         found: dict[str, Any] = {}
@@ -110,10 +110,10 @@ class AttackFactory:
         return found
 
     def describe(self, options: Mapping[str, Any], num_classes: int) -> dict[str, Any]:
-        """The settings really used with a model of K classes, for a report; ready for JSON.
+        """The settings used with a model of K classes, for a report; ready for JSON.
 
-        All options in force, and what is not an option: the ``targets`` tried, ``target`` or ``early_stop``, and for
-        AutoAttack its ``parts`` and those ``left_out``.
+        Contains all options, and settings that are not options: the ``targets`` tried, ``target`` or ``early_stop``,
+        and for AutoAttack its ``parts`` and those ``left_out``.
         """
         settings = check(self.name, self.__signature__, options)
         if self.name == "autoattack":
@@ -128,18 +128,18 @@ class AttackFactory:
 
 
 class Attacker:
-    """One attack on one model: ``(images, labels) -> images``, the attack object built once and kept.
+    """One attack on one model: ``(images, labels) -> images``. The attack object is built once and kept.
 
-    Images (N, C, H, W) float32 in [0, 1], labels (N,). Leaves the model as it was and, after attacks that seed torch's
-    generator themselves, that too. Where an attack gives values that are not finite for a sample (DeepFool on a
-    gradient of zero), the sample comes back as it was given and a warning is logged.
+    Images (N, C, H, W) float32 in [0, 1], labels (N,). The model is left unchanged, and so is torch's generator if the
+    attack seeds it itself. If an attack returns values that are not finite for a sample (DeepFool on a gradient of
+    zero), the sample is returned unperturbed and a warning is logged.
     """
 
     def __init__(self, factory: AttackFactory, model: nn.Module, options: dict[str, Any]) -> None:
         self.factory = factory
         self.model = model
         self.options = options
-        #: Of the last batch, the class that each sample was driven to (N,); None for an untargeted attack.
+        #: The target class of each sample in the last batch, (N,); None for an untargeted attack.
         self.targets: Tensor | None = None
         self._attack: Any = None
         self._seeded: list[Any] = []
@@ -168,7 +168,7 @@ class Attacker:
             output: Tensor = self._attack(images, labels)
             return output
         self.targets = choose_targets(self.model, images, labels, target)
-        aimed = self.targets != labels  # what is in the target class has nowhere to go
+        aimed = self.targets != labels  # samples of the target class are not attacked
         output = images.clone()
         if aimed.any():
             output[aimed] = self._attack(images[aimed], self.targets[aimed]).to(output.dtype)
@@ -181,7 +181,7 @@ class Attacker:
             check_class(name, self.options.get("target"), num_classes)
         if name in ONE_BY_ONE and num_classes >= MANY_CLASSES:
             logger.warning(
-                "%s goes through images one by one, with a backward pass for each of %d classes in each step; "
+                "%s processes images one by one, with a backward pass for each of %d classes in each step; "
                 "expect hours on more than a few images",
                 name,
                 num_classes,
@@ -198,8 +198,8 @@ class Attacker:
         if finite.all():
             return output
         logger.warning(
-            "%s gave values that are not finite for %d of %d images, which are left unperturbed; "
-            "the model's gradient may vanish there",
+            "%s returned values that are not finite for %d of %d images, which are left unperturbed; "
+            "the model's gradient may be zero there",
             self.factory.name,
             int((~finite).sum()),
             len(images),
@@ -209,10 +209,10 @@ class Attacker:
 
 @contextmanager
 def reseeded(attacks: list[Any], device: torch.device) -> Iterator[None]:
-    """A new seed for each attack that seeds torch's generators itself, and those generators as before after it.
+    """Gives a new seed to each attack that seeds torch's generators itself, and restores these generators afterwards.
 
-    torchattacks uses a fixed seed, so that every batch gets the same start noise, or the clock. The seeds come from
-    torch's generator on the CPU, which the runner seeds for each batch.
+    torchattacks itself seeds from a fixed number, which gives every batch the same start noise, or from the clock. The
+    new seeds come from torch's generator on the CPU, which the runner seeds for each batch.
     """
     if not attacks:
         yield

@@ -1,4 +1,4 @@
-"""What an attack of torchattacks cannot do, said before it fails in its own words or gives a wrong number."""
+"""Checks for models and images on which attacks of torchattacks fail or give wrong results."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 from selplug.core.errors import InputError
 
-#: Convolve gradients with kernels made for three channels.
+#: These convolve gradients with kernels made for three channels.
 THREE_CHANNELS = frozenset({"tifgsm", "pifgsm", "pifgsmpp"})
-#: Mix up height and width: resized to a square (difgsm, tifgsm), pixels swapped along the wrong axis (pixle).
+#: These confuse height and width: they resize to a square (difgsm, tifgsm) or swap pixels along the wrong axis (pixle).
 SQUARE_IMAGES = frozenset({"difgsm", "tifgsm", "pixle"})
-#: JSMA keeps several float and integer matrices of (values per image) squared; this many values take about 5 GB.
+#: JSMA keeps several matrices with (values per image) squared entries; with this many values they take about 5 GB.
 JSMA_MAX_VALUES = 16384
-#: Go through images one by one, with a backward pass per class and step.
+#: These process images one by one, with a backward pass per class and step.
 ONE_BY_ONE = frozenset({"deepfool", "sparsefool", "jsma"})
 MANY_CLASSES = 50
 
@@ -36,7 +36,7 @@ def check_images(name: str, options: Mapping[str, Any], images: Tensor) -> None:
     """Raises InputError if the attack does not work with images (N, C, H, W) of this shape."""
     _, channels, height, width = images.shape
     if name in THREE_CHANNELS and channels != 3:
-        raise InputError(f"{name}: expected images of 3 channels, got {channels}; take another attack of the family")
+        raise InputError(f"{name}: expected images of 3 channels, got {channels}; use another attack of the family")
     windows = name in ("square", "autoattack") and options["norm"] == "L2"
     if (name in SQUARE_IMAGES or windows) and height != width:
         raise InputError(f"{name}: expected square images, got {height} x {width}")
@@ -46,5 +46,5 @@ def check_images(name: str, options: Mapping[str, Any], images: Tensor) -> None:
     if name == "jsma" and values > JSMA_MAX_VALUES:
         raise InputError(
             f"jsma: expected at most {JSMA_MAX_VALUES} values per image, got {values}: its memory grows with their "
-            f"square, {values**2 * 4 / 1e9:.0f} GB per matrix here; take sparsefool, onepixel or pixle"
+            f"square, {values**2 * 4 / 1e9:.0f} GB per matrix here; use sparsefool, onepixel or pixle"
         )

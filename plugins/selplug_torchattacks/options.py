@@ -1,4 +1,4 @@
-"""Which options an attack takes, and whether their values make sense; all before anything runs."""
+"""The options of an attack, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from selplug.core.errors import InputError
 
 from .targets import TARGETED, check_target
 
-#: Set by us: the seed from the batch's generator, the number of classes from the model, no printing, no early stop that
-#: looks at the whole batch (see repairs.py).
+#: Options that we set ourselves: the seed (from the batch's generator), the number of classes (from the model), no
+#: printing, and no early stop that depends on the whole batch (see repairs.py).
 HIDDEN = frozenset({"self", "model", "seed", "verbose", "n_classes", "abort_early"})
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a number must be, in words and as a test."""
+    """A condition on a number, in words and as a function."""
 
     expected: str
     holds: Callable[[float], bool]
@@ -51,7 +51,7 @@ WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "apgd": {**_NORM, "loss": ("ce", "dlr")},
     "apgdt": _NORM,
     "autoattack": {**_NORM, "version": ("standard", "plus", "rand")},
-    "fab": _NORM,  # torchattacks names L1 too, but fails on it: its size is never computed
+    "fab": _NORM,  # torchattacks lists L1 too, but fails on it: its size is never computed
     "pgdrs": _NOISE,
     "pgdrsl2": _NOISE,
     "pixle": {"pixel_mapping": ("random", "similarity", "similarity_random", "distance", "distance_random")},
@@ -62,9 +62,9 @@ WORDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def signature(attack: type) -> inspect.Signature:
-    """The model, then the options of the class that are for a user to set, keyword only, with their defaults.
+    """The model, then the options that users can set, keyword only, with the defaults of the class.
 
-    Attacks with a targeted mode have ``target`` besides.
+    Attacks with a targeted mode also have ``target``.
     """
     model = inspect.Parameter("model", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     options = [
@@ -82,7 +82,7 @@ def signature(attack: type) -> inspect.Signature:
 
 
 def check(name: str, known: inspect.Signature, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options in force, those given and the defaults of the rest, each checked.
+    """All options, with defaults for those not given, each checked.
 
     Raises:
         InputError: an option is unknown or missing, or its value is of the wrong type or out of range.
@@ -112,7 +112,7 @@ def check(name: str, known: inspect.Signature, options: Mapping[str, Any]) -> di
 
 
 def is_linf(name: str, options: Mapping[str, Any]) -> bool:
-    """Whether the sizes among the options are of the Linf norm: the norm says so, or the name does not end in l2."""
+    """Whether sizes are in the Linf norm: by the option ``norm``, or without it if the name does not end in l2."""
     return options.get("norm", "L2" if name.endswith("l2") else "Linf") == "Linf"
 
 

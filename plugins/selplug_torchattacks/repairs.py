@@ -1,36 +1,38 @@
-"""What is set right in single attacks of torchattacks 3.5.1; tests/torchattacks/test_attack_traps.py shows each.
+"""Corrections of single attacks of torchattacks 3.5.1; tests/torchattacks/test_attack_traps.py has a test for each.
+
+The faults:
 
 cw
-    The largest other logit is taken over logits times a 0/1 mask, with a 0 in the label's place, and the label's logit
-    likewise: with all logits negative the attack does nothing and reports a robust model. Pixels at exactly 0 or 1
-    never move. The early stop compares the cost summed over the batch, so that a sample's result depends on the others.
+    Masks logits by multiplying with 0 or 1 before taking the maximum, so a masked logit counts as 0: if all logits are
+    negative the attack does nothing and the model looks robust. Pixels at exactly 0 or 1 never move. The early stop
+    compares the cost summed over the batch, so a sample's result depends on the other samples.
 eadl1, eaden
-    The same mask for the label's logit. The same stop, which also divides by zero below 10 iterations. The first step
-    moves the images that sizes are measured from, too, and the result leaves [0, 1]. With kappa > 0 success is tested
-    against every label of the batch, not the sample's own.
+    The same mask for the label's logit. The same early stop, which also divides by zero below 10 iterations. The first
+    step also moves the clean images that sizes are measured from, and the result leaves [0, 1]. With kappa > 0 success
+    is tested against every label of the batch, not the sample's own.
 upgd
-    With loss=margin the same mask; besides, it indexes a tensor on the CPU with labels that may lie elsewhere.
+    The same mask with loss=margin. It also indexes a tensor on the CPU with labels that may be on another device.
 deepfool
-    Overshoots each step and not their sum (arXiv 1511.04599, algorithm 2). Where pixels are clipped at 0 or 1 it so
-    ends on the boundary itself, where rounding decides: about 40 % of such images counted as withstanding it.
+    Overshoots each step instead of their sum (arXiv 1511.04599, algorithm 2). Where pixels are clipped at 0 or 1 the
+    result then lies exactly on the decision boundary, and rounding decides: about 40 % of these images seemed robust.
 jsma
-    Its target is (label + 1) modulo 10, whatever the number of classes.
+    Its target is (label + 1) modulo 10 for any number of classes.
 apgdt, fab
-    K - 1 targets (hours with 1,000 classes): here the likeliest min(9, K - 1), as in AutoAttack.
+    Try K - 1 targets, which takes hours with 1,000 classes. Here: the most likely min(9, K - 1), as in AutoAttack.
 pixle
-    With update_each_iteration it takes one image at a time.
+    With update_each_iteration it works on single images only.
 pgdrs, pgdrsl2
-    The noise type is spelt "guassian"; a word they do not know fails in the middle of a run.
+    The noise type is misspelled "guassian"; an unknown word fails in the middle of a run.
 sparsefool
-    Hands a tensor to numpy in a way that numpy 2 warns about at every step.
+    Passes a tensor to numpy in a way that numpy 2 warns about at every step.
 
-Pixels of cw at 0 or 1 start 1e-6 inside the range, as in the authors' program; tanh is so flat there that they take
-more steps or a larger ``lr`` than the defaults to get anywhere.
+With cw, pixels at 0 or 1 now start 1e-6 inside the range, as in the authors' program. tanh is so flat there that they
+need more steps or a larger ``lr`` than the defaults to move visibly.
 
-Left as it is: where the gradient in float32 is exactly 0 an attack by gradient does nothing, and those with momentum
-(mifgsm, nifgsm, difgsm, tifgsm ...) then stop moving that sample for good. spsa takes a single step of 0.01 by default.
-apgdt with norm=L2 moves all samples by the step size of the first. eadl1 and eaden go on from where the last constant
-ended instead of starting anew. Random starts depend on a sample's place in its batch.
+Not corrected: where the gradient in float32 is exactly 0, a gradient attack does nothing, and attacks with momentum
+(mifgsm, nifgsm, difgsm, tifgsm ...) never move that sample again. spsa takes a single step of 0.01 by default. apgdt
+with norm=L2 moves all samples by the step size of the first. eadl1 and eaden continue from the end of the last constant
+instead of starting again. Random starts depend on a sample's place in its batch.
 """
 
 from __future__ import annotations
@@ -46,25 +48,28 @@ from .ensemble import targets
 
 #: The attack object and the number of classes.
 Repair = Callable[[Any, int], None]
-#: How far from 0 and 1 the start of CW is kept.
+#: The smallest distance from 0 and 1 at which CW starts.
 INSIDE = 1e-6
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """The label's logit minus the largest other one (N,), of logits (N, K) of any sign."""
+    """The label's logit minus the largest other logit, (N,), from logits (N, K)."""
     own = logits.gather(1, labels[:, None])
     return (own - logits.scatter(1, labels[:, None], -torch.inf).max(1, keepdim=True).values).squeeze(1)
 
 
 def to_lower(attack: Any, logits: Tensor, labels: Tensor) -> Tensor:
-    """What an attack lowers (N,): the margin of the label, or minus that of the target, which it has for a label."""
+    """The quantity that an attack minimizes, (N,): the label's margin, or minus the margin of the target class.
+
+    For a targeted attack ``labels`` are the targets.
+    """
     return -margins(logits, labels) if attack.targeted else margins(logits, labels)
 
 
 class Unstopped(int):
-    """A number of steps whose tenth part is itself, so that "every tenth part of the steps" comes once, at step 0.
+    """A number of steps for which ``steps // 10`` is ``steps``. It switches the early stop of CW off.
 
-    CW looks for its early stop each ``steps // 10`` steps; at step 0 there is no earlier cost to stop on.
+    CW tests for its early stop every ``steps // 10`` steps, so here only at step 0, where it cannot stop.
     """
 
     def __floordiv__(self, other: Any) -> int:
@@ -95,7 +100,7 @@ def ead(attack: Any, num_classes: int) -> None:
         return shifted == labels if attack.targeted else shifted != labels
 
     def logits_of(inputs: Tensor) -> Tensor:
-        if isinstance(inputs, nn.Parameter):  # y, which at first shares its memory with the clean images
+        if isinstance(inputs, nn.Parameter):  # y, which first shares its memory with the clean images
             inputs.data = inputs.data.clone()
         return attack.model(inputs)
 

@@ -1,4 +1,4 @@
-"""Targeted runs: the class that each sample is driven to."""
+"""The target classes of targeted attacks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from selplug.core.errors import InputError
 
-#: Attacks with a targeted mode. Not fab, whose mode stops at any wrong class and mixes up samples of a batch, nor
-#: autoattack and apgdt, which try targets of their own.
+#: Attacks with a targeted mode. fab is missing, since its mode stops at any wrong class and confuses the samples of a
+#: batch; autoattack and apgdt are missing, since they choose targets themselves.
 # fmt: off
 TARGETED = frozenset((
     "bim", "cw", "difgsm", "eaden", "eadl1", "eotpgd", "ffgsm", "fgsm", "jitter", "jsma", "mifgsm", "nifgsm",
@@ -22,7 +22,7 @@ LEAST_LIKELY, RANDOM = "least-likely", "random"
 
 
 def check_target(name: str, target: Any) -> None:
-    """Raises InputError unless the target is None, a word for one, or a class number."""
+    """Raises InputError unless the target is None, "least-likely", "random" or a class number."""
     if target is None or target in (LEAST_LIKELY, RANDOM):
         return
     if isinstance(target, bool) or not isinstance(target, int) or target < 0:
@@ -30,17 +30,17 @@ def check_target(name: str, target: Any) -> None:
 
 
 def check_class(name: str, target: Any, num_classes: int) -> None:
-    """Raises InputError if the target is a class that the model does not have."""
+    """Raises InputError if the target is not a class of the model."""
     if isinstance(target, int) and target >= num_classes:
         raise InputError(f"{name}: option target: expected a class from 0 to {num_classes - 1}, got {target}")
 
 
 def choose_targets(model: nn.Module, images: Tensor, labels: Tensor, target: int | str) -> Tensor:
-    """The class to drive each sample to, (N,), int64.
+    """The target class of each sample, (N,), int64.
 
     Args:
         model: images (N, C, H, W) -> logits (N, K).
-        target: a class; "least-likely", the one with the smallest logit on the given image other than the label; or
+        target: a class; "least-likely", the class other than the label with the smallest logit on the given image; or
             "random", any class other than the label, all equally likely, from torch's generator on the CPU.
     """
     if isinstance(target, int):

@@ -1,4 +1,4 @@
-"""What an attack of torchattacks holds instead of the model."""
+"""The stand-in for the model inside an attack of torchattacks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 
 class Victim:
-    """Passes calls on to the model and keeps torchattacks from touching anything else of it.
+    """Passes calls to the model and protects everything else in it from torchattacks.
 
-    torchattacks 3.5.1 switches the model to eval mode before an attack and, unless an error comes between, all of it to
-    train mode after; it prints when a model has no parameters; and it takes a class called ``RobModel`` to want a
-    normalization of its own. None of these happens to a Victim: :class:`.factory.Attacker` freezes the model itself.
-    Gradients with respect to images come back contiguous, whatever memory format the model works in: several attacks
-    flatten them with ``view`` and fail on channels-last ones.
+    torchattacks 3.5.1 switches the model to eval mode before an attack and, unless an error occurs, all its modules to
+    train mode afterwards. It prints a message if a model has no parameters, and it treats a class called ``RobModel``
+    as one that normalizes its inputs. With a Victim none of this happens: :class:`.factory.Attacker` freezes the model
+    itself. Gradients with respect to images are made contiguous, since several attacks flatten them with ``view`` and
+    fail on the channels-last format.
     """
 
     training = False
@@ -38,5 +38,5 @@ class Victim:
         return self
 
     def parameters(self) -> Iterator[Tensor]:
-        """One tensor that lies where the model lies; on the CPU for a model without any."""
+        """One tensor on the device of the model; on the CPU for a model without tensors."""
         yield next(chain(self.model.parameters(), self.model.buffers()), torch.zeros(()))

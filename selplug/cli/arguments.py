@@ -11,16 +11,16 @@ from ..run.config_file import read_config
 from ..run.subject_flags import DEFAULT, take_subject_flags
 from .errors import fail
 
-#: Commands whose flags are a script's.
+#: Commands with the flags of a train script.
 TRAINING = ("train", "timm-train")
-#: Commands on a subject, which declares most of their flags, and those of its flags that a command has no use for.
+#: Commands on a subject, which declares most of their flags -> the subject's flags that the command does not take.
 ON_SUBJECTS: dict[str, tuple[str, ...]] = {"audit": (), "explain": (), "similarity": ("checkpoint",)}
-#: timm's options that take a value or none, and what none means.
+#: timm's options with an optional value -> the value if it is omitted.
 _OPTIONAL_VALUE = {"--torchcompile": "inductor"}
 
 
 class Commands(TyperGroup):
-    """The commands; those on a subject get what is left when the subject's flags are taken out."""
+    """The commands. For commands on a subject, the subject's flags are taken out of the arguments first."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         place = next((place for place, argument in enumerate(args) if not argument.startswith("-")), len(args))
@@ -37,7 +37,7 @@ class Commands(TyperGroup):
 
 
 def subject_named(arguments: Sequence[str]) -> str:
-    """The subject that ``--subject`` names, else the file of ``--config``, else the default."""
+    """The subject from ``--subject``, else from the file of ``--config``, else the default."""
     subject, config = (value_of(arguments, *names) for names in (("--subject",), ("--config", "-c")))
     if subject is None and config is not None:
         subject = read_config(Path(config)).get("subject")
@@ -57,7 +57,7 @@ def value_of(arguments: Sequence[str], *names: str) -> str | None:
 
 
 def with_values(arguments: Sequence[str]) -> list[str]:
-    """An option that may do without a value, as timm's ``--torchcompile``, with the value that none means."""
+    """Adds the omitted values of options such as timm's ``--torchcompile``."""
     result: list[str] = []
     for place, argument in enumerate(arguments):
         result.append(argument)

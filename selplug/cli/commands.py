@@ -1,4 +1,4 @@
-"""The ``selplug`` command. Heavy imports wait until a command runs."""
+"""The ``selplug`` command. Heavy imports happen only when a command runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .view import view
 
 app = typer.Typer(
     cls=Commands,
-    help="What units and layers represent, beside whether a vision network survives corruptions and attacks.",
+    help="Class selectivity and dimensionality of vision networks, and their robustness to corruptions and attacks.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -49,12 +49,12 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_show_version)
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say more about what is going on.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show more messages.")] = False,
 ) -> None:
-    # Our own logger alone: what host libraries log is theirs to show.
+    # Only our own logger: host libraries configure theirs.
     logger = logging.getLogger("selplug")
     logger.setLevel(logging.INFO if verbose else logging.WARNING)
-    # A train script sets up the root logger, which shows ours as well.
+    # A train script sets up the root logger, which also shows our messages.
     if not logger.handlers and context.invoked_subcommand not in TRAINING:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
@@ -73,9 +73,9 @@ app.command()(clear_errors(plugins))
 @app.command()
 @clear_errors
 def demo(
-    name: Annotated[str, typer.Argument(help="Which demo.")] = "digits",
+    name: Annotated[str, typer.Argument(help="Name of the demo.")] = "digits",
     output: Annotated[Path, typer.Option(help="Folder for the reports.")] = Path("selplug-demo"),
-    seed: Annotated[int, typer.Option(min=0, help="Of weights, batches and perturbations.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights, batches and perturbations.")] = 0,
 ) -> None:
     """Train three small networks at alpha < 0, 0 and > 0 on real digits, audit and compare them."""
     run = registry.load("selplug.demos", name)
@@ -85,9 +85,9 @@ def demo(
 @app.command(add_help_option=False, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @clear_errors
 def train(
-    arguments: Annotated[list[str] | None, typer.Argument(help="Flags as of timm's train script.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(help="Flags of timm's train script.")] = None,
 ) -> None:
-    """Train on timm's parts, with training hooks: a short command for those without timm's train script."""
+    """Train with timm and training hooks: a short command that does not need timm's train script."""
     run = registry.load("selplug.launchers", "timm")
     run("train", arguments or ["--help"])
 
@@ -100,16 +100,14 @@ def train(
 @clear_errors
 def timm_train(
     script: Annotated[str, typer.Argument(help="timm's train.py, of timm 1.0.27 or later, edited or not.")],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(help="Those of the script, and the flags of training hooks.")
-    ] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(help="Flags of the script and of training hooks.")] = None,
 ) -> None:
     """Run timm's own train script with the flags of training hooks added to its parser.
 
-    `selplug timm-train SCRIPT --help` shows them all. Ends with the exit code of the script.
+    `selplug timm-train SCRIPT --help` shows all flags. The exit code is that of the script.
     """
     run = registry.load("selplug.launchers", "timm")
-    run(Path(script), arguments or [])  # a path: the word train stands for our own script
+    run(Path(script), arguments or [])  # a path, since the text "train" stands for our own script
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
         except OSError as error:
             fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         except KeyboardInterrupt:
-            typer.echo("stopped; no half-written report is left", err=True)
+            typer.echo("stopped; there is no incomplete report", err=True)
             raise typer.Exit(130) from None
 
     return wrapped

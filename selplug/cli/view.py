@@ -1,5 +1,3 @@
-"""The command ``selplug view``: the page of a report in the browser."""
-
 from __future__ import annotations
 
 import webbrowser
@@ -10,14 +8,14 @@ import typer
 
 from ..core.errors import InputError
 
-#: The pages that selplug writes; a folder that holds several opens with the first of these.
+#: The pages that selplug writes; in a folder with several pages, the first of these is opened.
 PAGES = ("report.html", "compare.html", "similarity.html", "explain.html")
 
 
 def view(
-    report: Annotated[Path, typer.Argument(help="Folder of a report, its page, or a file beside the page.")],
+    report: Annotated[Path, typer.Argument(help="Folder of a report, its page, or another file of it.")],
     print_path: Annotated[
-        bool, typer.Option("--print-path", "--no-browser", help="Print where the page is, and open nothing.")
+        bool, typer.Option("--print-path", "--no-browser", help="Print the path of the page instead of opening it.")
     ] = False,
 ) -> None:
     """Open the page of a report in the browser: of an audit, a comparison, or a similarity."""
@@ -25,7 +23,7 @@ def view(
     if print_path:
         typer.echo(page)
     elif not webbrowser.open(page.as_uri()):
-        raise InputError(f"no browser could be started; the page is {page}, and --print-path prints that")
+        raise InputError(f"cannot start a browser; the page is {page}, and --print-path prints this path")
 
 
 def find_page(report: Path) -> Path:
@@ -35,14 +33,14 @@ def find_page(report: Path) -> Path:
         report: a folder, the page itself, or another file of the report such as ``report.json``.
 
     Raises:
-        InputError: nothing is there, or no page of ours.
+        InputError: there is no such file or folder, or it has no page of selplug.
     """
     if not report.exists():
         raise InputError(f"expected the folder or the page of a report, got {report}, which does not exist")
     if report.suffix == ".html":
         return report.resolve()
     folder = report if report.is_dir() else report.parent
-    # Of several pages that of the file named: similarity.json belongs to similarity.html.
+    # If there are several pages, the given file decides: similarity.json belongs to similarity.html.
     for name in (f"{report.stem}.html", *PAGES):
         if name in PAGES and (folder / name).is_file():
             return (folder / name).resolve()

@@ -10,7 +10,7 @@ from ..report.style import listing, printable
 from .claims import CLAIMS, Network, correlate, judge
 from .comparison import Comparison
 from .network_values import CURVES, measure
-from .record import Correlation, Group, Origin
+from .record import Correlation, Origin, SeedGroup
 from .resampling import RESAMPLES, Estimate, means_over
 from .sources import Common, Source, common
 from .training_facts import Training, trainings
@@ -144,7 +144,7 @@ def _about(networks: Sequence[Network]) -> list[str]:
     return found
 
 
-def groups_of(networks: Sequence[Network], resamples: int, seed: int) -> tuple[Group, ...]:
+def groups_of(networks: Sequence[Network], resamples: int, seed: int) -> tuple[SeedGroup, ...]:
     members: dict[str, list[Network]] = {}
     for network in networks:
         members.setdefault(network.training.group, []).append(network)
@@ -157,13 +157,13 @@ def _order(training: Training) -> tuple[bool, bool, bool, float]:
     return training.arguments is None, training.robust is True, training.alpha is None, training.alpha or 0.0
 
 
-def _group(name: str, networks: Sequence[Network], resamples: int, seed: int) -> Group:
+def _group(name: str, networks: Sequence[Network], resamples: int, seed: int) -> SeedGroup:
     def estimates(found: Sequence[Mapping[str, float | None]]) -> dict[str, Estimate]:
         table = np.array([list(values.values()) for values in found], float)
         ends = zip(*means_over(table, resamples, seed), np.isfinite(table).sum(0), strict=True)
         return {key: _of_group(*each) for key, each in zip(found[0], ends, strict=True)}
 
-    return Group(
+    return SeedGroup(
         name,
         tuple(networks),
         estimates([network.measured.values for network in networks]),

@@ -1,8 +1,8 @@
-"""The claims of three papers, each with the statistic over networks that speaks for or against it.
+"""The claims of three papers, each with a statistic over networks that tests it.
 
-A claim is *supported* if the whole 95 % interval of its statistic lies on its side, *not supported* if it does not, and
-there is *not enough data* below the numbers of networks in :data:`MIN_CORRELATED`, :data:`MIN_TRAININGS` and
-:data:`MIN_EACH`. What the papers say is cited from their abstracts unless a section is named.
+A claim is *supported* if the whole 95 % interval of its statistic is on the side that it claims, otherwise *not
+supported*. With fewer networks than :data:`MIN_CORRELATED`, :data:`MIN_TRAININGS` and :data:`MIN_EACH` require, there
+is *not enough data*. Claims are cited from the abstracts of the papers, unless a section is named.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..core.words import plural
 from .network_values import VALUES, Measured, late
 from .network_values import early as early_layers
 from .resampling import Estimate, Pair, difference, mean, rank_correlation
 from .training_facts import Training
 
-#: Networks that a correlation, a mean and each side of a difference need, and different trainings in a correlation.
+#: Minimum numbers of networks and of training configurations in a correlation, and of networks in a mean or on each
+#: side of a difference.
 MIN_CORRELATED, MIN_TRAININGS, MIN_EACH = 5, 3, 3
-#: A network's accuracy counts as a monotonic function of the exponent up to this share of variance unexplained (ours).
+#: Accuracy counts as a monotonic function of the exponent up to this share of unexplained variance (ours).
 MONOTONIC = 0.05
 
 SUPPORTED, NOT_SUPPORTED, NOT_ENOUGH = "supported", "not supported", "not enough data"
@@ -28,7 +30,7 @@ LM21, CB22, JZH20 = "arXiv 2010.07693", "arXiv 2206.09868", "arXiv 2007.02047"
 
 @dataclass(frozen=True)
 class Network:
-    """One network of a comparison: its ``name``, how it was trained, and what was measured of it."""
+    """One network of a comparison: its ``name``, its training and its measured values."""
 
     name: str
     training: Training
@@ -41,7 +43,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Found:
-    """A statistic, whether there were enough networks for a verdict, and a caveat or what is lacking."""
+    """A statistic, whether there are enough networks for a verdict, and a caveat or what is missing."""
 
     estimate: Estimate
     enough: bool = True
@@ -54,9 +56,9 @@ Statistic = Callable[[Sequence[Network], int, int], Found]
 
 @dataclass(frozen=True)
 class Claim:
-    """``statistic`` is what is computed, in words; it lies on the claim's side above ``bound`` where ``sign`` is 1,
-    below it where that is -1. ``needs`` says which networks decide it, ``beside`` is a second statistic to read beside
-    it, which decides nothing."""
+    """``statistic`` describes the statistic in words. It supports the claim above ``bound`` if ``sign`` is 1, below it
+    if ``sign`` is -1. ``needs`` describes the networks that decide the claim. ``beside`` is a second statistic, which
+    is shown but does not decide."""
 
     id: str
     text: str
@@ -71,13 +73,13 @@ class Claim:
 
     @property
     def side(self) -> str:
-        """What the whole interval has to be, in words."""
+        """The condition on the whole interval, in words."""
         return f"{'>' if self.sign > 0 else '<'} {self.bound:g}"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim beside the numbers; ``why`` says what decided."""
+    """A claim with its statistic and verdict; ``why`` is the reason."""
 
     claim: Claim
     estimate: Estimate
@@ -90,23 +92,23 @@ class Judged:
 
 
 def judge(claim: Claim, networks: Sequence[Network], resamples: int, seed: int) -> Judged:
-    """A claim's verdict over networks; earlier epochs of a run count where a claim is about them alone."""
+    """The verdict on a claim; earlier epochs of a run count only for the claim about epochs."""
     found = claim.compute(networks, resamples, seed)
     beside = claim.compute_beside(networks, resamples, seed).estimate if claim.compute_beside else None
     interval = found.estimate.ci95
     if not found.enough or interval is None:
         return Judged(claim, found.estimate, beside, NOT_ENOUGH, found.remark or claim.needs)
     low, high = sorted(claim.sign * (end - claim.bound) for end in interval)
-    verdict, why = NOT_SUPPORTED, f"the interval is not {claim.side} as a whole"
+    verdict, why = NOT_SUPPORTED, f"not the whole interval is {claim.side}"
     if low > 0:
         verdict, why = SUPPORTED, f"the whole interval is {claim.side}"
     elif high < 0:
-        why = "the whole interval lies on the other side"
+        why = "the whole interval is on the other side"
     return Judged(claim, found.estimate, beside, verdict, "; ".join(filter(None, (why, found.remark))))
 
 
 def families(networks: Iterable[Network], x: str, y: str) -> list[list[Network]]:
-    """Networks with both values by family, the largest first; earlier epochs and robust networks are not among them."""
+    """Networks with both values, by family, the largest first; without earlier epochs and robust networks."""
     found: dict[str, list[Network]] = {}
     for network in networks:
         if _counts(network) and network.value(x) is not None and network.value(y) is not None:
@@ -115,7 +117,7 @@ def families(networks: Iterable[Network], x: str, y: str) -> list[list[Network]]
 
 
 def correlate(networks: Iterable[Network], x: str, y: str, resamples: int, seed: int) -> Estimate:
-    """Rank correlation of two values within families of at least :data:`MIN_TRAININGS` trainings."""
+    """Rank correlation of two values within families of :data:`MIN_TRAININGS` or more training configurations."""
     strata = _correlated(families(networks, x, y))
     return rank_correlation([_pair(family, x, y) for family in strata], resamples, seed)
 
@@ -153,14 +155,15 @@ def _correlation(x: str, y: str) -> Statistic:
             return Found(
                 estimate,
                 False,
-                f"{len(largest)} networks of {_trainings(largest)} trainings that differ in the regularizer alone; at "
-                f"least {MIN_CORRELATED} networks of {MIN_TRAININGS} trainings are needed",
+                f"{plural(len(largest), 'network')} of {plural(_trainings(largest), 'training configuration')} with "
+                f"the same settings except the regularizer; at least {MIN_CORRELATED} networks of {MIN_TRAININGS} "
+                "training configurations are needed",
             )
         remarks = []
         if any(network.training.arguments is None for family in _correlated(found) for network in family):
-            remarks.append("not all reports tell how their networks were trained, which may differ in more")
+            remarks.append("the training of some networks is unknown, so they may differ in other settings too")
         if estimate.dropped:
-            remarks.append(f"{estimate.dropped} resamples without variation left out")
+            remarks.append(f"{plural(estimate.dropped, 'resample')} without variation left out")
         return Found(estimate, remark="; ".join(remarks))
 
     return compute
@@ -168,13 +171,13 @@ def _correlation(x: str, y: str) -> Statistic:
 
 def _lacking(*keys: str) -> str:
     names = " and ".join(VALUES[key] for key in dict.fromkeys(keys))
-    return f"no networks, other than robust ones, with {names}"
+    return f"no network that is not robust has {names}"
 
 
 def _mean_of(key: str) -> Statistic:
     def compute(networks: Sequence[Network], resamples: int, seed: int) -> Found:
         values = _values(filter(_counts, networks), key)
-        few = f"{len(values)} networks; at least {MIN_EACH} are needed" if len(values) else _lacking(key)
+        few = f"{plural(len(values), 'network')}; at least {MIN_EACH} are needed" if len(values) else _lacking(key)
         enough = len(values) >= MIN_EACH
         return Found(mean(values, resamples, seed), enough, "" if enough else few)
 
@@ -182,26 +185,26 @@ def _mean_of(key: str) -> Statistic:
 
 
 def _robust_less_standard(key: str) -> Statistic:
-    """Robust less standard networks, trained alike but for that; else of the same model, with a caveat."""
+    """Robust minus standard networks that differ only in this; else of the same model, with a caveat."""
 
     def compute(networks: Sequence[Network], resamples: int, seed: int) -> Found:
         known = [n for n in networks if not n.training.earlier and n.value(key) is not None]
         caveat = ""
         strata = _sides(known, lambda n: n.training.but_for_robustness)
         if not _enough(strata):
-            # Networks with a regularizer of their own on top would say something else.
+            # Networks with a selectivity regularizer would measure something else.
             loose = [n for n in known if n.training.arguments is None or n.training.alpha == 0]
             strata = _sides(loose, lambda n: "|".join(n.measured.layers))
             caveat = (
-                "robust and standard networks have the same layers, but are not known to be trained alike otherwise"
+                "robust and standard networks have the same layers, but their training may differ in other settings too"
             )
         pairs = [(_values(robust, key), _values(standard, key)) for robust, standard in strata]
         estimate = difference(pairs, resamples, seed)
         if not _enough(strata):
             robust, standard = (sum(len(sides[side]) for sides in strata) for side in (0, 1))
             caveat = (
-                f"{robust} robust and {standard} standard networks that can be compared; at least {MIN_EACH} of each "
-                "are needed"
+                f"{robust} robust and {standard} standard networks can be compared; at least {MIN_EACH} of each are "
+                "needed"
             )
         return Found(estimate, _enough(strata), caveat)
 
@@ -209,7 +212,7 @@ def _robust_less_standard(key: str) -> Statistic:
 
 
 def _sides(networks: Iterable[Network], key: Callable[[Network], str | None]) -> list[tuple[list[Network], ...]]:
-    """``(robust, standard)`` networks with the same key, where there are both; of unknown ones none."""
+    """``(robust, standard)`` networks with the same key, if there are both; without networks of unknown training."""
     found: dict[str, tuple[list[Network], ...]] = {}
     for network in networks:
         text = key(network)
@@ -223,7 +226,10 @@ def _enough(strata: Sequence[tuple[list[Network], ...]]) -> bool:
 
 
 def _deeper_change(networks: Sequence[Network], resamples: int, seed: int) -> Found:
-    """Over robust runs of several epochs: how much more clean x attack CKA moved in late layers than in early ones."""
+    """How much more the CKA of clean and attacked responses changed in late than in early layers, over robust runs.
+
+    The change is from the first to the last epoch of a run that is in the comparison.
+    """
     runs: dict[str, list[Network]] = {}
     for network in networks:
         if network.training.robust and network.training.run and network.training.epoch is not None:
@@ -239,16 +245,16 @@ def _deeper_change(networks: Sequence[Network], resamples: int, seed: int) -> Fo
     estimate = mean(np.array(changes), resamples, seed)
     if len(changes) < MIN_EACH:
         lacking = (
-            f"{len(changes)} robust runs with two or more epochs among the reports and --measure cka; at least "
+            f"{plural(len(changes), 'robust run')} with reports of two or more epochs and --measure cka; at least "
             f"{MIN_EACH} are needed"
         )
         return Found(estimate, False, lacking)
     return Found(
-        estimate, remark="a stand-in: training images, on which overfitting shows first, are not in the reports"
+        estimate, remark="only a proxy: overfitting appears first on training images, which are not in the reports"
     )
 
 
-_SAME = "standard networks trained alike but for the seed and the regularizer"
+_SAME = "standard networks that differ only in the seed and the regularizer"
 _EACH = f"at least {MIN_EACH} robust and {MIN_EACH} standard networks"
 
 CLAIMS = (
@@ -286,8 +292,8 @@ CLAIMS = (
         "dimensionality-gain",
         "Attacks increase the dimensionality of early layers more than corruptions do",
         f"{LM21}, abstract",
-        "mean over networks of the gain under attacks less the gain under corruptions, in early layers",
-        "standard networks, of any training",
+        "mean over networks of the gain under attacks minus the gain under corruptions, in early layers",
+        "standard networks of any training",
         _mean_of("gain_difference_early"),
     ),
     Claim(
@@ -310,7 +316,7 @@ CLAIMS = (
         "robust-blocks",
         "Block structure disappears in robust networks",
         f"{CB22}, abstract",
-        "block-structure score, robust less standard networks",
+        "block-structure score, robust minus standard networks",
         _EACH,
         _robust_less_standard("block_score"),
         sign=-1,
@@ -319,7 +325,7 @@ CLAIMS = (
         "robust-specialization",
         "Robust networks lack specialization: their layers are more like each other",
         f"{CB22}, abstract",
-        "mean CKA between different layers, clean images, robust less standard networks",
+        "mean CKA between different layers, clean images, robust minus standard networks",
         _EACH,
         _robust_less_standard("cka_between"),
     ),
@@ -327,7 +333,7 @@ CLAIMS = (
         "robust-closeness",
         "Clean and adversarial representations are closer to each other in robust networks",
         f"{CB22} (not in the abstract; section not confirmed)",
-        "CKA of clean and attacked responses, mean over layers and common attacks, robust less standard networks",
+        "CKA of clean and attacked responses, mean over layers and common attacks, robust minus standard networks",
         _EACH,
         _robust_less_standard("cka_attack"),
     ),
@@ -335,8 +341,8 @@ CLAIMS = (
         "robust-overfitting",
         "Overfitting in robust training shows in deeper layers",
         f"{CB22}, abstract",
-        "how much more the CKA of clean and attacked responses moved, from the first to the last epoch among the "
-        "reports, in late than in early layers; mean over robust runs",
+        "change of the CKA of clean and attacked responses from the first to the last epoch in the reports, late minus "
+        "early layers; mean over robust runs",
         f"at least {MIN_EACH} robust runs with several epochs",
         _deeper_change,
     ),

@@ -1,6 +1,6 @@
 """The plots of a comparison: values against each other, over depth, and over the strengths of a sweep.
 
-A trace's ``legendgroup`` is the place of its group, so that the page can switch groups.
+The ``legendgroup`` of a trace is the index of its group, so that the page can show and hide groups.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..report.plots import Figure, Menu, Plot, base_layout, base_trace, plot_with_menus
-from ..report.style import color, label, listing, number, printable, short_names, short_number
+from ..report.style import color, label, listing, number, plural, printable, short_names, short_number
 from .claims import Network, correlate
 from .network_values import CURVES, VALUES, Sweep, called, is_accuracy
 from .tables import TRAINED, show
 
 if TYPE_CHECKING:
-    from .record import ComparisonRecord, Group
+    from .record import ComparisonRecord, SeedGroup
 
-#: What stands on the x axis of the linking plots.
+#: Values on the x axis of the linking plots.
 X_VALUES = ("selectivity", "selectivity_alive", "alpha", "dimensionality_early", "gain_difference_early",
             "exponent_last", "clean_accuracy")  # fmt: skip
-#: Marker of a network by whether it was trained on adversarial images.
+#: Markers of standard and robust networks, and of networks of unknown training.
 SYMBOLS = {True: "diamond", False: "circle", None: "square"}
-#: Attacks and noise with an accuracy of their own in the menus; the tables have all.
+#: The most attacks and noise conditions in the menus; the tables have all.
 MAX_CONDITIONS = 24
 
 
 def linking_plots(comparison: ComparisonRecord) -> list[Plot]:
-    """Values of the networks against each other: at first selectivity against corruptions, and against attacks."""
+    """Values of the networks against each other, first robustness to corruptions and to attacks against selectivity."""
     having = values_held(comparison, comparison.of_kind("attack", "noise")[:MAX_CONDITIONS])
     across = [key for key in X_VALUES if key in having]
     found: list[Plot] = []
@@ -44,8 +44,8 @@ def linking_plots(comparison: ComparisonRecord) -> list[Plot]:
             Menu("Across", tuple((key, called(key)) for key in across)),
             Menu("Up", tuple((key, called(key)) for key in up)),
         ]
-        text = "A point per network; larger, with bars: mean and 95 % interval of a group over its seeds."
-        text += " Circle: standard, diamond: robust, square: training not told."
+        text = "One point per network. Larger points with bars: mean of a group and 95 % interval over its seeds."
+        text += " Circle: standard, diamond: robust, square: unknown training."
         heading = title if up[0] == first else "Values against each other"
         found.append(plot_with_menus(f"link-{id_}", heading, text, menus, lambda x, y: linking(comparison, x, y)))
     return found
@@ -69,7 +69,7 @@ def linking(comparison: ComparisonRecord, x: str, y: str) -> Figure:
                 "x": [_scaled(x, network.value(x)) for network in networks],
                 "y": [_scaled(y, network.value(y)) for network in networks],
                 "marker": {"color": color(place), "size": 8, "symbol": [_symbol(network) for network in networks]},
-                "customdata": [_told(n, show(x, n.value(x)), show(y, n.value(y))) for n in networks],
+                "customdata": [_hover_lines(n, show(x, n.value(x)), show(y, n.value(y))) for n in networks],
                 "hovertemplate": "<b>%{customdata[0]}</b><br>%{meta[0]}<br>%{customdata[1]}<br>"
                 "%{customdata[2]} across, %{customdata[3]} up<extra></extra>",
                 "showlegend": False,
@@ -80,14 +80,15 @@ def linking(comparison: ComparisonRecord, x: str, y: str) -> Figure:
     layout["xaxis"], layout["yaxis"] = ({"title": {"text": _axis(key)}, "automargin": True} for key in (x, y))
     rho = correlate(comparison.networks, x, y, 1, 0)
     layout["meta"]["note"] = (
-        f"Spearman's rho within families: {short_number(rho.value, spec='.2f')}, over {rho.n} standard networks."
+        f"Spearman's rho within families: {short_number(rho.value, spec='.2f')}, over "
+        f"{plural(rho.n, 'standard network')}."
         if rho.value is not None
-        else "No family of three or more trainings to correlate over."
+        else "No correlation: no family has three or more training configurations."
     )
     return {"data": data, "layout": layout}
 
 
-def _mean_point(place: int, group: Group, x: str, y: str) -> Figure:
+def _mean_point(place: int, group: SeedGroup, x: str, y: str) -> Figure:
     means = {axis: group.estimate(key) for axis, key in (("x", x), ("y", y))}
     drawn = len(group.networks) > 1 and all(estimate.value is not None for estimate in means.values())
     trace: Figure = {
@@ -109,7 +110,7 @@ def _mean_point(place: int, group: Group, x: str, y: str) -> Figure:
 
 
 def depth_plots(comparison: ComparisonRecord) -> list[Plot]:
-    """Values over depth by group: dimensionality first, and its gain under attacks less that under corruptions."""
+    """Values over depth by group, first dimensionality, and its gain under attacks minus that under corruptions."""
     having = curves_held(comparison)
     found: list[Plot] = []
     for id_, first in (("dimensionality", "dimensionality"), ("gain", "gain_difference")):
@@ -120,7 +121,7 @@ def depth_plots(comparison: ComparisonRecord) -> list[Plot]:
             continue
         menu = Menu("Value", tuple((key, CURVES[key]) for key in keys))
         title = f"Over depth: {CURVES[keys[0]].partition(',')[0].partition(' (')[0]}"
-        text = "A line per group: mean over its networks; bars: 95 % interval over seeds."
+        text = "One line per group: mean over its networks. Bars: 95 % interval over seeds."
         found.append(plot_with_menus(f"depth-{id_}", title, text, [menu], lambda key: depth(comparison, key)))
     return found
 
@@ -173,7 +174,7 @@ def depth(comparison: ComparisonRecord, key: str) -> Figure:
             "tickfont": {"size": 10},
         }
     layout["yaxis"] = {"title": {"text": _wrapped(CURVES[key])}, "automargin": True}
-    layout["meta"]["note"] = f"Left out, their networks have different layers: {listing(gaps)}." if gaps else ""
+    layout["meta"]["note"] = f"Left out, since their networks have different layers: {listing(gaps)}." if gaps else ""
     return {"data": data, "layout": layout}
 
 
@@ -183,7 +184,7 @@ def sweep_plots(comparison: ComparisonRecord) -> list[Plot]:
     keys = list(names)
     if not keys:
         return []
-    text = "A line per network through the strengths, from clean images on; colours are groups."
+    text = "One line per network through all strengths, beginning with clean images. Colours show groups."
     found: list[Plot] = []
     for kind, name in (("noise", "under noise"), ("fgsm", "under FGSM"), ("", "over a sweep")):
         first = next((key for key in keys if names[key] == kind or not (kind or found)), None)
@@ -228,7 +229,7 @@ def over_strengths(comparison: ComparisonRecord, name: str) -> Figure:
                     "y": [100 * point.accuracy for point in points],
                     "mode": "lines+markers",
                     "line": {"color": color(place), "width": 1.5, "dash": _dash(network)},
-                    # The clean images stand out: that is where a line begins.
+                    # The marker of clean images is larger, since the line begins there.
                     "marker": {"symbol": _symbol(network), "size": [10 if p.strength == 0 else 6 for p in points]},
                     "customdata": [[label(network.name), _strength(point.strength), _loss(sweep)] for point in points],
                     "hovertemplate": "<b>%{customdata[0]}</b><br>strength %{customdata[1]}<br>exponent %{x:.3f}, "
@@ -239,11 +240,11 @@ def over_strengths(comparison: ComparisonRecord, name: str) -> Figure:
     layout = base_layout(f"Accuracy against exponent: {label(name)}", height=430)
     layout["xaxis"] = {"title": {"text": "exponent, last hidden layer"}, "automargin": True}
     layout["yaxis"] = {"title": {"text": "accuracy, %"}, "rangemode": "tozero", "automargin": True}
-    layout["meta"]["note"] = "The largest marker of a line are the clean images."
+    layout["meta"]["note"] = "The largest marker of a line shows clean images."
     return {"data": data, "layout": layout}
 
 
-def _told(network: Network, *shown: str) -> list[str]:
+def _hover_lines(network: Network, *shown: str) -> list[str]:
     seed = f"seed {network.training.seed}, " if network.training.seed is not None else ""
     return [label(network.name), f"{seed}training: {TRAINED[network.training.robust]}", *shown]
 
@@ -265,7 +266,7 @@ def _axis(key: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    """Broken in the middle if it is long: titles of upright axes are cut otherwise."""
+    """Breaks a long text in the middle, since titles of vertical axes would be cut off."""
     if len(text) <= 36:
         return text
     middle = text.rfind(" ", 0, 36)
@@ -284,8 +285,8 @@ def _loss(sweep: Sweep) -> str:
     return f"not explained by a monotonic fit: {short_number(sweep.loss, spec='.3f')}"
 
 
-def legend(groups: Sequence[Group]) -> list[dict[str, str]]:
-    """What the buttons below the plots switch."""
+def legend(groups: Sequence[SeedGroup]) -> list[dict[str, str]]:
+    """The groups that the buttons below the plots show and hide."""
     return [
         {"name": printable(group.name), "color": color(place), "symbol": _symbol(group.networks[0])}
         for place, group in enumerate(groups)

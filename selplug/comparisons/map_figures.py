@@ -11,7 +11,7 @@ from .claims import Network
 from .tables import TRAINED
 
 if TYPE_CHECKING:
-    from .record import ComparisonRecord, Group
+    from .record import ComparisonRecord, SeedGroup
 
 #: More maps than these beside each other are no longer read.
 MAX_MAPS = 12
@@ -34,7 +34,7 @@ def map_plots(comparison: ComparisonRecord) -> list[Plot]:
     return found
 
 
-def with_map(group: Group) -> Network | None:
+def with_map(group: SeedGroup) -> Network | None:
     """The first network of a group that has a map."""
     return next((network for network in group.networks if network.measured.similarity is not None), None)
 

@@ -1,4 +1,4 @@
-"""``compare.html``: many networks on one page, in one file that never touches the network."""
+"""``compare.html``: many networks on one page, in one file that loads nothing from the internet."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CLASSES = {SUPPORTED: "yes", NOT_SUPPORTED: "no", NOT_ENOUGH: "unknown"}
 
 
 def render(comparison: ComparisonRecord, folder: Path) -> str:
-    """The page as text; ``folder`` is where it will stand, for links to the reports."""
+    """The page as text; ``folder`` is its future folder, for links to the reports."""
     sections = {
         "linking": linking_plots(comparison),
         "depth": depth_plots(comparison),
@@ -67,24 +67,24 @@ def render(comparison: ComparisonRecord, folder: Path) -> str:
 
 
 def headline(comparison: ComparisonRecord) -> list[tuple[str, str, str]]:
-    """``(what, value, detail)`` of the numbers to see first."""
+    """``(title, value, detail)`` of the most important numbers."""
     count = {True: 0, False: 0, None: 0}
     for network in comparison.networks:
         count[network.training.robust] += 1
     kinds = [kind for kind in comparison.conditions.values() if kind != CLEAN]
     judged = [one.verdict for one in comparison.claims]
-    conditions = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "clean images alone"
-    trained = f"{count[False]} standard, {count[True]} robust" + (f", {count[None]} not told" if count[None] else "")
+    conditions = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "only clean images"
+    trained = f"{count[False]} standard, {count[True]} robust" + (f", {count[None]} unknown" if count[None] else "")
     return [
         ("Networks", str(len(comparison.networks)), trained),
-        ("Groups", str(len(comparison.groups)), "networks trained alike but for the seed"),
+        ("Groups", str(len(comparison.groups)), "networks that differ only in the seed"),
         (
             "Claims supported",
             verdicts(comparison),
             f"{judged.count(NOT_SUPPORTED)} not supported, {judged.count(NOT_ENOUGH)} without enough data",
         ),
         ("Conditions in common", str(len(kinds) + 1), conditions),
-        ("Reports left out", str(len(comparison.left_out)), "named under Notes"),
+        ("Reports left out", str(len(comparison.left_out)), "listed under Notes"),
     ]
 
 
@@ -118,7 +118,7 @@ def _paper(source: str) -> str:
 
 
 def network_rows(comparison: ComparisonRecord, folder: Path) -> dict[str, Any]:
-    """A table with a row per network: links to its report, and every value that some network has."""
+    """A table with a row per network: a link to its report, and all values that any network has."""
     keys = [key for key in VALUES if any(network.value(key) is not None for network in comparison.networks)]
     return {
         "columns": ["network", "group", "seed", *(VALUES[key] for key in keys)],
@@ -138,7 +138,7 @@ def network_rows(comparison: ComparisonRecord, folder: Path) -> dict[str, Any]:
 
 
 def report_link(origin: Origin, folder: Path) -> str | None:
-    """The way from the page's folder to the page of a report, None if there is none."""
+    """The path from the page's folder to the page of a report, None if there is no such page."""
     page = origin.path.with_name("report.html") if origin.path else None
     if page is None or not page.is_file():
         return None
@@ -150,20 +150,20 @@ def report_link(origin: Origin, folder: Path) -> str | None:
 
 
 def facts(comparison: ComparisonRecord) -> dict[str, list[tuple[str, str]]]:
-    """Where every number comes from: settings, versions, and each report with its own."""
+    """The provenance of all numbers: settings and versions of the comparison and of each report."""
     found: dict[str, list[tuple[str, str]]] = {
         "Comparison": [*flat(comparison.settings), *flat(comparison.environment)],
-        "What all reports have in common": list(flat(comparison.reference)),
+        "Common to all reports": list(flat(comparison.reference)),
     }
-    for network, told in zip(comparison.networks, comparison.to_dict()["networks"], strict=True):
-        report = told["report"]
+    for network, entry in zip(comparison.networks, comparison.to_dict()["networks"], strict=True):
+        report = entry["report"]
         settings = {key: value for key, value in report["settings"].items() if key != "perturbations"}
         rows: Mapping[str, Any] = {
-            "model": told["model"],
+            "model": entry["model"],
             "file": report["file"],
             "sha256": report["sha256"],
             "checkpoint": report["checkpoint"],
-            "training": told["training"],
+            "training": entry["training"],
             "settings": settings,
             "environment": report["environment"],
         }
@@ -172,6 +172,6 @@ def facts(comparison: ComparisonRecord) -> dict[str, list[tuple[str, str]]]:
 
 
 def _early(comparison: ComparisonRecord) -> str:
-    """How many layers are early."""
+    """The number of early layers, as text."""
     sizes = sorted({len(network.measured.layers) for network in comparison.networks})
     return listing(f"{early(size).stop} of {size}" for size in sizes)

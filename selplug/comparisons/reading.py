@@ -20,7 +20,7 @@ from .build import curves_of
 from .claims import NOT_ENOUGH, NOT_SUPPORTED, SUPPORTED, Claim, Found, Judged, Network
 from .comparison import Comparison
 from .network_values import CURVES, VALUES, Measured, Sweep
-from .record import SCHEMA_VERSION, Correlation, Group, Origin
+from .record import SCHEMA_VERSION, Correlation, Origin, SeedGroup
 from .resampling import Estimate
 from .training_facts import Training, family_of
 
@@ -208,7 +208,7 @@ def _origin(name: str, model: str | None, told: _Report) -> Origin:
     return Origin(name, told.file, told.sha256, model, told.checkpoint, told.settings, told.environment)
 
 
-def _group(told: _Group, place: int, networks: Mapping[str, Network], file: _File, settings: _Settings) -> Group:
+def _group(told: _Group, place: int, networks: Mapping[str, Network], file: _File, settings: _Settings) -> SeedGroup:
     where = f"groups[{place}]"
     unknown = [name for name in told.networks if name not in networks]
     if unknown or not told.networks:
@@ -216,7 +216,7 @@ def _group(told: _Group, place: int, networks: Mapping[str, Network], file: _Fil
     members = [networks[name] for name in told.networks]
     _check_conditions(told.accuracies, f"{where}.accuracies", file)
     values = {key: _mean(one) for key, one in told.values.items()}
-    return Group(
+    return SeedGroup(
         told.name,
         tuple(members),
         {**dict.fromkeys(VALUES, Estimate(None, None, 0)), **values},

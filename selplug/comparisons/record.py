@@ -50,8 +50,8 @@ class Correlation:
 
 
 @dataclass(frozen=True)
-class Group:
-    """Networks trained alike but for the seed, and their means. ``values`` and ``accuracies``: key -> mean.
+class SeedGroup:
+    """Networks that differ only in the seed, and their means. ``values`` and ``accuracies``: key -> mean.
 
     ``curves``: key -> (mean, low, high) per layer, NaN where not defined; None where the networks' layers differ.
     """
@@ -81,7 +81,7 @@ class ComparisonRecord:
     origins: tuple[Origin, ...]
     left_out: tuple[tuple[Origin, tuple[str, ...]], ...]
     networks: tuple[Network, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[SeedGroup, ...]
     correlations: tuple[Correlation, ...]
     claims: tuple[Judged, ...]
     notes: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Rank correlation, monotonicity, and percentile bootstrap intervals, as pure functions of numpy arrays.
 
 Source of the interval: Efron, *Better bootstrap confidence intervals*, JASA 1987, section 1 (the percentile method).
-With few networks it is rough, and narrower than it should be; the number of networks stands beside it everywhere.
+With few networks it is imprecise and too narrow, so the number of networks is always shown with it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-#: Resamples of one statistic, unless asked for otherwise.
+#: The default number of resamples.
 RESAMPLES = 10_000
 _ENDS = (2.5, 97.5)
-#: Numbers held at once while resamples are ranked.
+#: The most numbers in memory at once while resamples are ranked.
 _CHUNK = 4_000_000
 
-#: Two samples of one statistic that are never mixed with those of another stratum: ``(x (n,), y (n,))`` or ``(a, b)``.
+#: Two samples of one stratum, never mixed with those of other strata: ``(x (n,), y (n,))`` or ``(a, b)``.
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -25,8 +25,8 @@ Pair = tuple[np.ndarray, np.ndarray]
 class Estimate:
     """A statistic with its 95 % bootstrap interval.
 
-    ``value`` is None where it is not defined, ``ci95`` also where there is nothing to resample. ``n`` are the networks
-    counted, ``dropped`` the resamples left out because the statistic is not defined in them.
+    ``value`` is None if undefined, ``ci95`` also if there is nothing to resample. ``n`` is the number of networks,
+    ``dropped`` the number of resamples left out because the statistic is undefined for them.
     """
 
     value: float | None
@@ -36,7 +36,7 @@ class Estimate:
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks from 1 along the last axis, (..., n) -> (..., n); those of equal values are their mean."""
+    """Ranks from 1 along the last axis, (..., n) -> (..., n); equal values get the mean of their ranks."""
     own, other = values[..., :, None], values[..., None, :]
     return (other < own).sum(-1) + ((other == own).sum(-1) + 1) / 2
 
@@ -56,9 +56,9 @@ def rank_correlation(strata: Sequence[Pair], resamples: int = RESAMPLES, seed: i
     """Spearman's rho within strata, averaged with weights n - 1; the interval resamples within each stratum.
 
     Args:
-        strata: ``(x (n,), y (n,))`` per stratum. One whose x or y does not vary is left out.
-        resamples: how many, at least 1.
-        seed: of the resamples.
+        strata: ``(x (n,), y (n,))`` per stratum. Strata with constant x or y are left out.
+        resamples: number of resamples, at least 1.
+        seed: seed of the resamples.
     """
     used = [pair for pair in strata if len(pair[0]) > 1 and np.isfinite(spearman(*pair))]
     count = sum(len(x) for x, _ in used)
@@ -79,10 +79,10 @@ def rank_correlation(strata: Sequence[Pair], resamples: int = RESAMPLES, seed: i
 
 
 def difference(strata: Sequence[Pair], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """Mean of a less mean of b within strata, averaged with weights ``n m / (n + m)``, and its interval.
+    """Mean of a minus mean of b within strata, averaged with weights ``n m / (n + m)``, and its interval.
 
     Args:
-        strata: ``(a (n,), b (m,))`` per stratum; one with an empty side is left out. Both sides are resampled.
+        strata: ``(a (n,), b (m,))`` per stratum; strata with an empty side are left out. Both sides are resampled.
         resamples, seed: as in :func:`rank_correlation`.
     """
     used = [pair for pair in strata if len(pair[0]) and len(pair[1])]
@@ -103,7 +103,7 @@ def difference(strata: Sequence[Pair], resamples: int = RESAMPLES, seed: int = 0
 
 
 def mean(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
-    """The mean of values (n,), finite ones; one value has no interval."""
+    """The mean of finite values (n,); a single value has no interval."""
     kept = values[np.isfinite(values)]
     means, low, high = means_over(kept[:, None], resamples, seed)
     if not len(kept):
@@ -114,9 +114,9 @@ def mean(values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> Estim
 def means_over(
     values: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means over the first axis and the ends of their intervals, (n, K) -> three of (K,).
+    """Means over the first axis and the two ends of their intervals, (n, K) -> three arrays (K,).
 
-    NaN are left out; a column with fewer than two numbers has no interval, NaN at both ends.
+    NaN are left out; in a column with fewer than two numbers both ends are NaN.
     """
     known = np.isfinite(values)
     filled = np.where(known, values, 0.0)
@@ -139,14 +139,14 @@ def means_over(
 def monotonic_loss(x: np.ndarray, y: np.ndarray) -> float:
     """The share of the variance of y that no monotonic function of x explains, in [0, 1] (ours).
 
-    1 - R² of the better of the two isotonic least-squares fits of y on x, rising and falling: 0 where y is a monotonic
-    function of x. Points with equal x share a value of the fit.
+    1 - R² of the better of the two isotonic least-squares fits of y on x, rising and falling: 0 if y is a monotonic
+    function of x. Points with equal x have the same fitted value.
 
     Args:
         x, y: (n,), finite.
 
     Returns:
-        NaN with fewer than 3 points, or where y does not vary.
+        NaN with fewer than 3 points, or if y is constant.
     """
     total = float(((y - y.mean()) ** 2).sum()) if len(y) else 0.0
     if len(y) < 3 or total <= 0:
@@ -159,7 +159,7 @@ def monotonic_loss(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def _isotonic(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The non-decreasing sequence nearest to values (n,) in weighted squares: neighbours out of order are pooled."""
+    """The non-decreasing sequence nearest to values (n,) in weighted least squares, by pooling adjacent violators."""
     blocks: list[tuple[float, float, int]] = []  # mean, weight, length
     for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
         block = (value, float(weight), 1)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..report.result import Shown
-from ..report.style import percent, printable, short_number
+from ..report.style import percent, plural, printable, short_number
 from ..report.tables import Table, shortened
 from .claims import SUPPORTED, Judged
 from .network_values import VALUES, called, is_accuracy
@@ -15,7 +15,7 @@ from .resampling import Estimate
 if TYPE_CHECKING:
     from .record import ComparisonRecord
 
-#: Columns of the table of groups -> values; the page has all others in further tables.
+#: Columns of the table of groups -> values; other tables of the page have all values.
 OVERVIEW = {
     "selectivity": "selectivity",
     "clean": "clean_accuracy",
@@ -24,7 +24,7 @@ OVERVIEW = {
     "noise": "noise_accuracy",
     "worst case": "worst_case",
 }
-TRAINED = {True: "robust", False: "standard", None: "not told"}
+TRAINED = {True: "robust", False: "standard", None: "unknown"}
 
 
 def show(key: str, value: float | None) -> str:
@@ -45,7 +45,7 @@ def show_estimate(key: str, estimate: Estimate) -> str:
 
 
 def show_interval(estimate: Estimate | None) -> str:
-    """The interval alone."""
+    """The interval as text."""
     if estimate is None or estimate.ci95 is None:
         return "–"
     return f"{estimate.ci95[0]:.3f} to {estimate.ci95[1]:.3f}"
@@ -71,13 +71,13 @@ def claims_table(claims: Sequence[Judged]) -> Table:
 
 
 def groups_table(comparison: ComparisonRecord, intervals: bool = True) -> Table:
-    """A row per group: how many networks, and the means of the main values, with their intervals where asked for."""
+    """A row per group: number of networks and means of the main values, with ``intervals`` also their intervals."""
     shown = {
         title: key
         for title, key in OVERVIEW.items()
         if any(group.values[key].value is not None for group in comparison.groups)
     }
-    tell = show_estimate if intervals else lambda key, estimate: show(key, estimate.value)
+    text_of = show_estimate if intervals else lambda key, estimate: show(key, estimate.value)
     return Table(
         "Groups: mean over seeds" + (" [95 % bootstrap interval]" if intervals else ""),
         ("group", *(("training", "networks") if intervals else ("n",)), *shown),
@@ -87,7 +87,7 @@ def groups_table(comparison: ComparisonRecord, intervals: bool = True) -> Table:
                 printable(group.name),
                 *((TRAINED[group.networks[0].training.robust],) if intervals else ()),
                 str(len(group.networks)),
-                *(tell(key, group.values[key]) for key in shown.values()),
+                *(text_of(key, group.values[key]) for key in shown.values()),
             )
             for group in comparison.groups
         ),
@@ -122,7 +122,7 @@ def _by_group(
 def correlations_table(comparison: ComparisonRecord) -> Table:
     """Rank correlations within families, with their intervals."""
     return Table(
-        "Rank correlations over standard networks, within families that differ in seed and regularizer alone",
+        "Rank correlations over standard networks, within families that differ only in seed and regularizer",
         ("value", "with", "Spearman's rho", "95 % interval", "networks"),
         (False, False, True, True, True),
         tuple(
@@ -139,13 +139,12 @@ def correlations_table(comparison: ComparisonRecord) -> Table:
 
 
 def title(comparison: ComparisonRecord) -> str:
-    """How many networks in one line."""
-    groups = len(comparison.groups)
-    return f"{len(comparison.networks)} networks in {groups} group{'s' if groups > 1 else ''}"
+    """The numbers of networks and groups in one line."""
+    return f"{plural(len(comparison.networks), 'network')} in {plural(len(comparison.groups), 'group')}"
 
 
 def verdicts(comparison: ComparisonRecord) -> str:
-    """How many claims are supported, in words."""
+    """The number of supported claims, as text."""
     supported = sum(judged.verdict == SUPPORTED for judged in comparison.claims)
     return f"{supported} of {len(comparison.claims)}"
 

@@ -1,7 +1,7 @@
-"""How a network was trained, as far as its report tells, and which networks differ in the seed alone.
+"""The training of a network as recorded in its report, and which networks differ only in the seed.
 
-A *group* are networks trained alike but for the seed. A *family* are networks trained alike but for the seed and the
-selectivity regularizer: within it, differences in selectivity are the regularizer's doing.
+Networks of a *group* differ only in the seed. Networks of a *family* differ only in the seed and the selectivity
+regularizer, so the regularizer causes their differences in selectivity.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..core.plugins.perturbation import factory_members
 from ..report.style import listing, printable
 from .sources import Source
 
-#: Flags of timm's train script that say where files go, how a machine is used and what is logged or validated.
+#: Flags of timm's train script for paths, the use of the machine, logging and validation.
 _ASIDE = {
     "seed", "output", "experiment", "config", "workers", "pin_mem", "device", "device_modules", "local_rank", "rank",
     "world_size", "distributed", "prefetcher", "no_prefetcher", "log_interval", "log_wandb", "checkpoint_hist",
@@ -34,10 +34,10 @@ _LONGEST_NAME = 70
 
 @dataclass(frozen=True)
 class Training:
-    """What a report tells of the training behind it.
+    """The training of a network, as recorded in its report.
 
-    ``arguments`` are the flags without seed, paths and logging, None if the report does not tell them. ``robust``: on
-    adversarial images; None if not known. ``earlier``: a checkpoint of a run of which a later one is there, too.
+    ``arguments`` are the flags without seed, paths and logging, None if unknown. ``robust``: trained on adversarial
+    images; None if unknown. ``earlier``: the comparison also has a later checkpoint of the same run.
     """
 
     group: str
@@ -51,14 +51,14 @@ class Training:
 
     @property
     def alpha(self) -> float | None:
-        """Of the selectivity regularizer, 0 without one; None if not known, or if it changed over epochs."""
+        """Alpha of the selectivity regularizer, 0 without one; None if unknown, or if it changed over epochs."""
         if self.arguments is None or self.arguments.get("selectivity_schedule"):
             return None
         return float(self.arguments.get("selectivity_alpha", 0.0))
 
     @property
     def but_for_robustness(self) -> str | None:
-        """The same text for networks that differ in adversarial training and the seed alone; None if not known."""
+        """The same text for networks that differ only in adversarial training and the seed; None if unknown."""
         return None if self.arguments is None else _key(self.arguments, without=_ROBUST)
 
 
@@ -66,18 +66,19 @@ def trainings(sources: Sequence[Source], robust: Collection[str] = ()) -> list[T
     """One :class:`Training` per report.
 
     Args:
-        sources: the reports that are compared.
-        robust: globs over names and given labels of networks trained on adversarial images whose reports do not tell.
-            With any, all other networks of unknown training count as not robust.
+        sources: the reports to compare.
+        robust: globs over names and labels. Networks of unknown training that match count as trained on adversarial
+            images; if there are any globs, all others of unknown training count as not robust.
 
     Raises:
-        InputError: a glob that fits no report, one label for networks that differ in more than the seed, or two reports
-            of the same checkpoint.
+        InputError: a glob matches no report, networks with the same label differ in more than the seed, or two reports
+            have the same checkpoint.
     """
     for pattern in robust:
         if not any(_fits(source, [pattern]) for source in sources):
             raise InputError(
-                f"--robust {printable(pattern)} fits no report; there are {listing(source.name for source in sources)}"
+                f"--robust {printable(pattern)} matches no report; there are "
+                f"{listing(source.name for source in sources)}"
             )
     arguments = [_arguments(source.report) for source in sources]
     earlier = _earlier(sources, arguments)
@@ -109,7 +110,7 @@ def family_of(model: Any, robust: bool | None, arguments: Mapping[str, Any] | No
 
 
 def _run(report: AuditRecord) -> Mapping[str, Any]:
-    """The flags of the training run that are set; those that are 0, false or empty are not among them."""
+    """The flags of the training run that are set, without those that are 0, false or empty."""
     run = report.subject.get("training_run")
     flags = run.get("arguments") if isinstance(run, Mapping) else None
     return flags if isinstance(flags, Mapping) else {}
@@ -123,9 +124,9 @@ def _arguments(report: AuditRecord) -> dict[str, Any] | None:
         name: value for name, value in flags.items() if name not in _ASIDE and not name.startswith(("wandb_", "val_"))
     }
     for name in ("data_dir", "data"):
-        if name in kept:  # the same data may lie elsewhere
+        if name in kept:  # the same data may be in another place
             kept[name] = PurePath(str(kept[name])).name
-    if not kept.get("selectivity_alpha") and not kept.get("selectivity_schedule"):  # the others then do nothing
+    if not kept.get("selectivity_alpha") and not kept.get("selectivity_schedule"):  # then the others have no effect
         kept = {name: value for name, value in kept.items() if not name.startswith(_SELECTIVITY)}
     return kept
 
@@ -147,7 +148,7 @@ def _sha256(report: AuditRecord) -> str | None:
 
 
 def _run_key(source: Source, arguments: Mapping[str, Any] | None) -> str:
-    """The same text for checkpoints of one run, empty if not known."""
+    """The same text for all checkpoints of a run, empty if unknown."""
     if arguments is None:
         return ""
     return f"{_run(source.report).get('seed', 0)} {source.report.subject['training_run'].get('file')} {_key(arguments)}"
@@ -164,7 +165,7 @@ def _earlier(sources: Sequence[Source], arguments: Sequence[Mapping[str, Any] | 
 
 
 def _adversarial(spec: Any) -> bool:
-    """Whether a spec of ``--adversarial`` is an attack; noise and corruptions can be trained on as well."""
+    """Whether a spec of ``--adversarial`` is an attack: it may also be noise or a corruption."""
     if not spec:
         return False
     try:
@@ -181,9 +182,10 @@ def _fits(source: Source, patterns: Collection[str]) -> bool:
 def _group_names(
     sources: Sequence[Source], arguments: Sequence[Mapping[str, Any] | None], earlier: Sequence[bool]
 ) -> list[str]:
-    """A label that several reports share; else what sets the group's flags apart from those of the others.
+    """The name of each report's group: a label that several reports share, else the flags that differ between groups.
 
-    A group of one network has the label of that one. Where flags do not tell, the first report's name is the group's.
+    A group of one network has the label of this network. If the flags give no name, the group has the name of its first
+    report.
     """
     keys = [None if own is None else _key(own) for own in arguments]
     known = {key: own for key, own in zip(keys, arguments, strict=True) if own is not None}
@@ -201,8 +203,8 @@ def _group_names(
         elif key is None or (source.group and keys.count(key) == 1):
             name = source.group or source.name
         else:
-            told = texts[key] and len(texts[key]) <= _LONGEST_NAME and list(texts.values()).count(texts[key]) == 1
-            name = texts[key] if told else firsts.setdefault(key, source.name)
+            usable = texts[key] and len(texts[key]) <= _LONGEST_NAME and list(texts.values()).count(texts[key]) == 1
+            name = texts[key] if usable else firsts.setdefault(key, source.name)
         names.append(f"{name}, epoch {_epoch(source.report)}" if early else name)
     return names
 
@@ -234,5 +236,5 @@ def _check(sources: Sequence[Source], found: Sequence[Training]) -> None:
         if known.arguments != training.arguments or known.family != training.family:
             raise InputError(
                 f"the label {printable(source.group)} is given to {other} and {source}, which differ in more than the "
-                "seed of their training; give each training a label of its own"
+                "seed of their training; give each training its own label"
             )

@@ -1,1 +1,1 @@
-"""The measures themselves: torch, torchmetrics and numpy only, no host library and no input or output."""
+"""Measures, models and perturbations: torch, torchmetrics and numpy only, no host library and no files."""

@@ -1,4 +1,4 @@
-"""A seeded, class-balanced choice of samples, from their labels alone."""
+"""Draws a seeded, class-balanced choice of samples from their labels."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from .errors import InputError
 
 
 def quotas(counts: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
-    """How many samples to take of each class: as equal as the classes allow.
+    """The number of samples to take from each class, as equal as possible.
 
-    A class with too few gives all of them and the others fill up; where the rest cannot be shared equally, the seed
-    decides which classes give one more.
+    A class with too few samples gives all of them, and the other classes give more. If the rest cannot be divided
+    equally, the seed decides which classes give one more.
 
     Args:
-        counts: (C,), how many samples each class has.
-        num_samples: how many to take, at most ``counts.sum()``.
-        seed: of the choice of classes.
+        counts: (C,), the number of samples of each class.
+        num_samples: the number to take, at most ``counts.sum()``.
+        seed: chooses the classes that give one more.
 
     Returns:
         (C,), summing to ``num_samples``.
     """
     counts = np.asarray(counts, dtype=np.int64)
     low, high = 0, int(counts.max(initial=0))
-    while low < high:  # the highest level at which all classes can be cut without passing num_samples
+    while low < high:  # find the largest limit per class with at most num_samples in total
         level = (low + high + 1) // 2
         if int(np.minimum(counts, level).sum()) <= num_samples:
             low = level
@@ -31,7 +31,7 @@ def quotas(counts: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
             high = level - 1
     taken = np.minimum(counts, low)
     rest = num_samples - int(taken.sum())
-    # one random number per class rather than a shuffle: the stream of random() is the one that numpy keeps
+    # One random number per class instead of a shuffle: numpy guarantees the stream of random() only.
     priority = np.random.default_rng([seed, 0]).random(len(counts))
     priority[counts <= low] = np.inf
     taken[np.argsort(priority, kind="stable")[:rest]] += 1
@@ -41,23 +41,23 @@ def quotas(counts: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
 def balanced_draw(labels: np.ndarray, num_samples: int, seed: int) -> np.ndarray:
     """Indices of a class-balanced random choice, in ascending order so that reading stays sequential.
 
-    Samples of a class are ranked once by the seed, so a larger choice with the same seed contains a smaller one, up to
-    the classes that give one more.
+    The seed ranks the samples of a class, so a larger choice with the same seed contains a smaller one, except for the
+    classes that give one more.
 
     Args:
         labels: (N,).
-        num_samples: how many to take.
+        num_samples: the number to take.
         seed: the same seed gives the same choice.
 
     Returns:
         (num_samples,), int64.
 
     Raises:
-        InputError: more samples are asked for than there are.
+        InputError: there are fewer samples than ``num_samples``.
     """
     labels = np.asarray(labels)
     if num_samples > len(labels):
-        raise InputError(f"asked for {num_samples} samples, but the data has {len(labels)}; lower --num-samples")
+        raise InputError(f"expected at least {num_samples} samples in the data, got {len(labels)}; lower --num-samples")
     classes, class_of = np.unique(labels, return_inverse=True)
     wanted = quotas(np.bincount(class_of, minlength=len(classes)), num_samples, seed)
     priority = np.random.default_rng([seed, 1]).random(len(labels))

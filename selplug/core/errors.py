@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each message says what was expected, what came, and what to do."""
+"""Errors for users: each message says what was expected, what came, and what to do."""
 
 
 class SelplugError(Exception):
@@ -6,7 +6,7 @@ class SelplugError(Exception):
 
 
 class InputError(SelplugError, ValueError):
-    """An argument, an option, a file or a batch is not what it has to be."""
+    """An argument, an option, a file or a batch is wrong."""
 
 
 class CaptureError(SelplugError):
@@ -14,7 +14,7 @@ class CaptureError(SelplugError):
 
 
 class PerturbationError(SelplugError):
-    """A perturbation broke its promise: shape, dtype, finite values in [0, 1]."""
+    """A perturbation returned images of another shape or dtype, or values that are not finite and in [0, 1]."""
 
 
 class PluginError(SelplugError):

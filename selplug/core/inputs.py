@@ -1,4 +1,4 @@
-"""What an audit is given: images, labels and logits, checked before any time goes into attacks."""
+"""Checks the images, labels and logits of an audit before any attack runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def to_unit_range(images: Tensor) -> Tensor:
     """Images of a loader as float32 in [0, 1]; uint8 is divided by 255.
 
     Raises:
-        InputError: not (N, C, H, W), or outside [0, 1].
+        InputError: the images are not (N, C, H, W), or outside [0, 1].
     """
     if images.dtype == torch.uint8:
         images = images.float() / 255
@@ -31,8 +31,7 @@ def image_batch(batch: Any) -> tuple[Tensor, Tensor]:
         raise InputError(f"expected a loader of (images, labels), got batches of {type(batch).__name__}")
     if len(batch[0]) != len(batch[1]) or batch[1].ndim != 1:
         raise InputError(
-            f"expected labels (N,)=({len(batch[0])},) beside images {tuple(batch[0].shape)}, "
-            f"got {tuple(batch[1].shape)}"
+            f"expected labels (N,)=({len(batch[0])},) for images {tuple(batch[0].shape)}, got {tuple(batch[1].shape)}"
         )
     return batch[0], batch[1]
 
@@ -48,8 +47,8 @@ def count_classes(
         raise InputError(f"expected a classifier that returns logits (N, K) with N={len(images)}, got {came}")
     num_classes = logits.shape[1]
     if subject.num_classes not in (None, num_classes):
-        raise InputError(f"the model gives {num_classes} logits, but num_classes is {subject.num_classes}")
+        raise InputError(f"the model returns {num_classes} logits, but num_classes is {subject.num_classes}")
     low, high = int(targets.min()), int(targets.max())
     if not 0 <= low <= high < num_classes:
-        raise InputError(f"expected labels in [0, {num_classes}), as many as the model has logits, got {low} to {high}")
+        raise InputError(f"expected labels in [0, {num_classes}), the number of logits, got {low} to {high}")
     return num_classes

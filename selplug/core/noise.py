@@ -1,5 +1,3 @@
-"""Built-in noise."""
-
 from __future__ import annotations
 
 import torch

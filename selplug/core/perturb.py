@@ -1,4 +1,4 @@
-"""Runs any perturbation safely: the model restored, the range checked, the size measured, each batch seeded."""
+"""Runs any perturbation with a seed per batch, checks the result, measures its size and restores the model."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .model.unit_range import UnitRangeModel as UnitRangeModel  # noqa: PLC0414
 from .plugins.perturbation import BuiltPerturbation
 from .types import Perturb, Samples
 
-#: How far outside [0, 1] a pixel may lie from rounding alone; such pixels are clamped.
+#: Pixels up to this far outside [0, 1] are rounding errors and are clamped.
 TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
 class Perturbed:
-    """Perturbed images (N, C, H, W) in [0, 1] and the sizes applied, ``l2`` and ``linf`` (N,), in pixel units.
+    """Perturbed images (N, C, H, W) in [0, 1] and the measured sizes ``l2`` and ``linf`` (N,), in pixel units.
 
-    ``targets`` (N,) are the classes that a targeted attack aimed at.
+    ``targets`` (N,) are the target classes of a targeted attack.
     """
 
     images: Tensor
@@ -32,10 +32,10 @@ class Perturbed:
 
 
 def batch_seed(seed: int, *batch: int) -> int:
-    """The seed of every random generator for one batch; the same for all perturbations, so that they are paired.
+    """The seed of all random generators for one batch. It is the same for all perturbations, so that they are paired.
 
-    ``int(numpy.random.SeedSequence([seed, *batch]).generate_state(1)[0])``, in [0, 2**32). ``batch`` is one number in
-    an audit, several where it takes more to tell a batch.
+    ``int(numpy.random.SeedSequence([seed, *batch]).generate_state(1)[0])``, in [0, 2**32). ``batch`` is the number of
+    the batch in an audit; elsewhere several numbers may identify a batch.
     """
     return int(np.random.SeedSequence([seed, *batch]).generate_state(1)[0])
 
@@ -50,18 +50,19 @@ def run_perturbation(
     name: str = "perturbation",
     samples: Samples | None = None,
 ) -> Perturbed:
-    """Perturbs one batch and checks what comes back.
+    """Perturbs one batch and checks the result.
 
     Args:
-        model: the module that ``perturb`` attacks; whatever the perturbation does to its training flags,
-            ``requires_grad`` and gradients is undone, and the random generators go on as if it had not run.
+        model: the module that ``perturb`` attacks; its training flags, ``requires_grad``
+            and gradients are restored afterwards, and so are the random generators.
         perturb: ``(images, labels) -> images``, or ``(images, labels, samples) -> images`` if it is ``by_sample``;
             or what :meth:`Perturbation.build` made, whose errors name the plugin.
         images: (N, C, H, W), float32, in [0, 1].
         labels: (N,).
         seed: seeds all generators for this batch, see :func:`batch_seed`.
-        name: what errors call the perturbation.
-        samples: which samples these are, for a perturbation that is ``by_sample``; else 0 to N - 1 under ``seed``.
+        name: the name of the perturbation in errors.
+        samples: the samples of the batch, for a perturbation that is ``by_sample``; the default is 0 to N - 1 with
+            ``seed``.
 
     Raises:
         InputError: the images given are not float32 in [0, 1].

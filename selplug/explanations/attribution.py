@@ -1,7 +1,7 @@
-"""Attribution methods that follow Captum's conventions, and their results as maps over the image.
+"""Runs attribution methods that follow Captum's conventions and turns their results into maps over the image.
 
-No method is imported here: a class of the group ``selplug.attributions`` is told by the parameters of its constructor
-and of its ``attribute``.
+No method is imported here: classes of the group ``selplug.attributions`` are recognized by the parameters of their
+constructor and of ``attribute``.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Explainer:
     Args:
         method: the method.
         model: images in [0, 1] -> logits.
-        layers: those to explain, with their modules and the shapes (N, ...) of what they give; empty for a method of
-            the input.
-        loader: (images in [0, 1], labels), for a method that has to be fitted.
+        layers: the layers to explain, with their modules and the shapes (N, ...) of their outputs; empty for a method
+            that explains the input.
+        loader: (images in [0, 1], labels), for a method that must be fitted.
 
     Raises:
         PluginError: the method fails; errors of selplug pass through.
@@ -48,13 +48,13 @@ class Explainer:
         modules = [module for _, module, _ in self.layers]
         self.parts: list[Any] = []
         if method.needs_fit and len(modules) > 1:
-            with suppress(InputError, PluginError):  # a class that knows no lists of layers: one after the other
+            with suppress(InputError, PluginError):  # if the class takes no lists of layers, make one object per layer
                 self.parts = self._made(model, [modules], loader)
         if not self.parts:
             self.parts = self._made(model, modules, loader)
 
     def _made(self, model: nn.Module, layers: Sequence[Any], loader: Iterable[tuple[Tensor, Tensor]]) -> list[Any]:
-        """The method for each of ``layers``, or for the input without any, fitted."""
+        """The fitted method for each of ``layers``, or for the input if there are none."""
         method = self.method
         with blamed(method.title):
             parts = [method.factory(model, layer, **method.init) for layer in layers]
@@ -91,12 +91,12 @@ class Explainer:
 
     def _map(self, values: Any, layer: Any, images: Tensor, prefix_tokens: int | None) -> Tensor:
         if isinstance(values, tuple) and values:
-            values = values[-1]  # of a module that runs several times the last call, as all of Captum shows it
+            values = values[-1]  # for a module that runs several times, the last call, as everywhere in Captum
         if not isinstance(values, Tensor):
             raise InputError(f"{self.method.name}: expected a tensor from attribute, got {type(values).__name__}")
         values = values.detach().double().cpu()
         if not torch.isfinite(values).all():
-            raise InputError(f"{self.method.name}: gave values that are not finite")
+            raise InputError(f"{self.method.name} returned values that are not finite")
         where = "the input"
         if layer is not None:
             description, _, shape = layer
@@ -109,23 +109,23 @@ class Explainer:
         if values.shape == images.shape:
             return values.sum(1)[0]
         raise InputError(
-            f"{self.method.name} gave {tuple(values.shape)} for {where}, which is no map over the image; take a method "
-            "that gives values of the layer's own shape, or another layer"
+            f"{self.method.name} returned {tuple(values.shape)} for {where}, which is not a map over the image; use a "
+            "method that returns values of the layer's shape, or another layer"
         )
 
 
 def _positions(values: Tensor, layer: Layer, shape: tuple[int, ...]) -> Tensor | None:
-    """Values at each position of a layer for one image, summed over units; None if they have none."""
-    if layer.groups == 1 and tuple(values.shape) == shape:
+    """Values at each position of a layer for one image, summed over units; None if there are no positions."""
+    if layer.rows_per_sample == 1 and tuple(values.shape) == shape:
         return values.sum([axis % len(shape) for axis in layer.axes])[0]
-    # Grad-CAM and its like keep one channel of several
+    # Methods such as Grad-CAM keep only one channel.
     if len(shape) == 4 and layer.axes == (1,) and values.ndim == 4 and tuple(values.shape[2:]) == shape[2:]:
         return values.sum(1)[0]
     return None
 
 
 def _grid(positions: Tensor, images: Tensor, prefix_tokens: int | None) -> Tensor | None:
-    """(h, w) as it is; tokens (T,) as the grid that has the image's aspect, without those before the patches."""
+    """Values as a grid (h, w): tokens (T,) without prefix tokens become a grid with the aspect ratio of the image."""
     if positions.ndim == 2:
         return positions
     if positions.ndim != 1:

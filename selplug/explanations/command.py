@@ -37,8 +37,8 @@ def explain(
         typer.Option("--layer", "--layers", help="Glob over module names, repeatable; the last few if empty."),
     ] = None,
     target: Annotated[str, typer.Option(help="Class to explain: name, number, predicted, or true.")] = "predicted",
-    perturb: Annotated[str, typer.Option(help="Perturbation that makes the adversarial image.")] = PERTURBATION,
-    max_images: Annotated[int, typer.Option(min=1, help="Of more images, take so many, evenly spaced.")] = MAX_IMAGES,
+    perturb: Annotated[str, typer.Option(help="Perturbation for the adversarial image.")] = PERTURBATION,
+    max_images: Annotated[int, typer.Option(min=1, help="Use at most this many images, evenly spaced.")] = MAX_IMAGES,
     output: Annotated[Path, typer.Option(help="Folder for explain.html and its files.")] = Path("selplug-report"),
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Also write the JSON here; - for standard output.")
@@ -52,15 +52,15 @@ def explain(
 ) -> None:
     """Show what a network looks at: attribution maps of images, clean and adversarial, layer by layer.
 
-    Flags of model and data are those of audit; data are read by methods that have to be fitted, and name the classes.
+    Flags of model and data are those of audit. The data has the class names, and methods that must be fitted read it.
     """
-    # What can be checked in no time is checked before torch is even imported.
+    # Quick checks run before torch is imported.
     for group, given in (("selplug.attributions", method or []), ("selplug.perturbations", [perturb])):
         for name in sorted({specs.spec_name(spec) for spec in given} - registry.plugins(group).keys()):
             registry.load(group, name)
     if not method:
         known = ", ".join(registry.plugins("selplug.attributions"))
-        raise InputError(f"give --method NAME, or several; there are: {known or 'none'}")
+        raise InputError(f"give one or more --method NAME; there are: {known or 'none'}")
 
     import torch
 

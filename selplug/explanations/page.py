@@ -1,4 +1,4 @@
-"""``explain.html``: attribution maps over their images, in one file that never touches the network."""
+"""``explain.html``: attribution maps over their images, in one file that loads nothing from the internet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..core.clean import CLEAN
 from ..report.page import command_line, flat, resource, template
 from ..report.png import difference, png_uri
-from ..report.style import percent, printable, short_number
+from ..report.style import percent, plural, printable, short_number
 from ..report.tables import Table
 from . import overlays
 from .record import ExplanationRecord, pictures
@@ -22,7 +22,7 @@ NOTEBOOK_IMAGES, NOTEBOOK_SIZE = 3, 64
 
 @dataclass(frozen=True)
 class Row:
-    """One map of one image. ``similarity`` and ``scale`` are texts; the overlays are data URIs."""
+    """One map of one image. ``similarity`` and ``scale`` are text; the overlays are data URIs."""
 
     method: str
     layer: str
@@ -53,7 +53,7 @@ class Card:
 
 
 def render(explanation: ExplanationRecord, beside_report: bool = False) -> str:
-    """The page as text; ``beside_report``: with a link to the page of the audit in the same folder."""
+    """The page as text; ``beside_report`` adds a link to the page of the audit in the same folder."""
     cards = [_card(explanation, place, image) for place, image in enumerate(explanation.images)]
     return template("selplug.explanations", "explain.html.jinja").render(
         title=title(explanation),
@@ -77,11 +77,11 @@ def render(explanation: ExplanationRecord, beside_report: bool = False) -> str:
 def title(explanation: ExplanationRecord) -> str:
     """Model and number of images in one line."""
     count = len(explanation.images)
-    return f"{printable(explanation.subject.get('model', 'model'))} explained on {count} image{'s' * (count != 1)}"
+    return f"{printable(explanation.subject.get('model', 'model'))} explained on {plural(count, 'image')}"
 
 
 def headline(explanation: ExplanationRecord) -> list[tuple[str, str, str]]:
-    """``(what, value, detail)`` of the numbers to see first."""
+    """``(title, value, detail)`` of the most important numbers."""
     images = explanation.images
     flipped = sum(image.predicted(CLEAN) != image.predicted(ADVERSARIAL) for image in images)
     similarities = [one.similarity for image in images for one in image.maps if one.similarity is not None]
@@ -89,7 +89,7 @@ def headline(explanation: ExplanationRecord) -> list[tuple[str, str, str]]:
     largest = max(image.linf for image in images)
     known = [image for image in images if image.label is not None]
     found = [
-        ("Images", str(len(images)), f"{len(images[0].maps)} maps each"),
+        ("Images", str(len(images)), f"{plural(len(images[0].maps), 'map')} each"),
         ("Prediction changed", f"{flipped} of {len(images)}", f"by {printable(explanation.settings['perturbation'])}"),
         ("Similarity of maps", short_number(mean, spec=".3f"), "mean cosine, clean and adversarial; 1: the same"),
         ("Size, max Linf", short_number(largest, spec="#.3g"), f"pixels in [0, 1]; {255 * largest:.3g} of 255 levels"),
@@ -98,7 +98,7 @@ def headline(explanation: ExplanationRecord) -> list[tuple[str, str, str]]:
         right = [
             sum(image.predicted(condition) == image.label for image in known) for condition in (CLEAN, ADVERSARIAL)
         ]
-        found.insert(1, ("Right, clean", f"{right[0]} of {len(known)}", f"adversarial: {right[1]} of {len(known)}"))
+        found.insert(1, ("Correct, clean", f"{right[0]} of {len(known)}", f"adversarial: {right[1]} of {len(known)}"))
     return found
 
 
@@ -118,7 +118,7 @@ def summary_table(explanation: ExplanationRecord) -> Table:
                 )
             )
     return Table(
-        title="Attribution maps, and the cosine between the clean and the adversarial one",
+        title="Attribution maps, and cosine between the clean and the adversarial map",
         columns=("image", "method", "layer", "explained class", "predicted", "cosine"),
         numeric=(False, False, False, False, False, True),
         rows=tuple(rows),
@@ -174,7 +174,7 @@ def _card(explanation: ExplanationRecord, place: int, image: ExplainedImage) -> 
 
 
 def _top(explanation: ExplanationRecord, image: ExplainedImage, condition: str, count: int) -> list[tuple[str, str]]:
-    """``(class, probability)`` of the likeliest classes."""
+    """``(class, probability)`` of the most likely classes."""
     values = image.probabilities[condition]
     best = (-values).argsort(kind="stable")[:count]
     return [(explanation.class_name(int(k)), percent(float(values[k]))) for k in best]

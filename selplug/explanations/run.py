@@ -1,4 +1,4 @@
-"""What a classifier looks at: attribution maps of single images, clean and adversarial, layer by layer."""
+"""Attribution maps of single images, clean and adversarial, layer by layer."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from ..core.types import Attribution, Perturbation, Progress, Subject
 from .attribution import Explainer
 
 ADVERSARIAL = "adversarial"
-#: Without a choice of layers: the last one of each of the last few resolutions.
+#: By default: the last layer of each of the last few resolutions.
 DEFAULT_LAYERS = 3
-#: ``target`` instead of a class number.
+#: Values of ``target`` other than a class number.
 PREDICTED, TRUE = "predicted", "true"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image to explain: its name, (C, H, W) float32 in [0, 1], and its true class if that is known."""
+    """An image to explain: its name, (C, H, W) float32 in [0, 1], and its true class if known."""
 
     name: str
     image: Tensor
@@ -51,7 +51,7 @@ class Map:
 
     @property
     def similarity(self) -> float | None:
-        """Cosine of the clean and the adversarial map, in [-1, 1]; None where one of them is zero."""
+        """Cosine of the clean and the adversarial map, in [-1, 1]; None if one of them is zero."""
         clean, adversarial = (self.values[condition].ravel() for condition in (CLEAN, ADVERSARIAL))
         norms = float(np.linalg.norm(clean) * np.linalg.norm(adversarial))
         return float(clean @ adversarial) / norms if norms > 0 else None
@@ -59,7 +59,7 @@ class Map:
 
 @dataclass(frozen=True)
 class ExplainedImage:
-    """All about one image. ``images[condition]`` (C, H, W) in [0, 1]; ``probabilities[condition]`` (K,).
+    """The results for one image. ``images[condition]`` (C, H, W) in [0, 1]; ``probabilities[condition]`` (K,).
 
     ``target`` is the class that the maps explain, the same for both conditions; ``attacked`` the one that the
     perturbation was told is the true one. ``l2`` and ``linf`` are the size of the perturbation in pixel units.
@@ -98,12 +98,12 @@ def run_explain(
 ) -> tuple[ExplainedImage, ...]:
     """Attribution maps of every image, clean and perturbed.
 
-    Methods see the model as a function of images in [0, 1]. Every image is a batch of its own with the seed of the
-    first batch of an audit, so that its numbers do not depend on what other images there are. Perturbations start from
-    the true class where it is known, else from the predicted one. The model is left as it was.
+    Methods get the model as a function of images in [0, 1]. Every image is a separate batch with the seed of the first
+    batch of an audit, so its numbers do not depend on other images. The label given to the perturbation is the true
+    class, or the predicted class if the true one is unknown. The model is left unchanged.
 
     Args:
-        subject: the model; its loader is read by methods that need fitting, and by no others.
+        subject: the model; only methods that must be fitted read its loader.
         layers: globs over module names; by default the last layer of each of the last three resolutions.
         target: a class number, ``"predicted"`` (on the clean image) or ``"true"``.
 
@@ -165,7 +165,7 @@ def run_explain(
 
 
 class _Data:
-    """What a method is fitted on: the subject's loader, in [0, 1] on the model's device; can be read again."""
+    """The data for fitting a method: the subject's loader, in [0, 1] on the model's device; can be iterated again."""
 
     def __init__(self, subject: Subject, device: torch.device, name: str, on_progress: Progress | None) -> None:
         self.subject = subject
@@ -189,7 +189,7 @@ def _maps(
     values: dict[tuple[str, str | None], dict[str, np.ndarray]] = {}
     for condition, pixels in shown.items():
         for explainer in explainers:
-            # The same draws for both conditions, for methods that sample.
+            # Methods that sample must draw the same numbers for both conditions.
             with seeded(seed, pixels.device), torch.enable_grad():
                 found = explainer.maps(pixels, target, prefix_tokens, condition)
             for layer, each in zip(explainer.names, found, strict=True):
@@ -202,7 +202,7 @@ def _probabilities(model: nn.Module, images: Tensor) -> np.ndarray:
     with torch.no_grad():
         logits = model(images)
     if not torch.isfinite(logits).all():
-        raise InputError("the model gave logits that are not finite; check the weights and the normalization")
+        raise InputError("the model returned logits that are not finite; check the weights and the normalization")
     return logits[0].double().softmax(0).cpu().numpy()
 
 
@@ -219,8 +219,8 @@ def _targets(
         unknown = [picture.name for picture in pictures if picture.label is None]
         if unknown:
             raise InputError(
-                f"the true class of {unknown[0]} is not known: expected images in folders called after their classes, "
-                "and the names of the classes from the model's data (--data-dir, --class-map); or give a class"
+                f"the true class of {unknown[0]} is unknown: expected images in folders with the names of their "
+                "classes, and the class names from the model's data (--data-dir, --class-map); or give a class"
             )
         return [picture.label for picture in pictures if picture.label is not None]
     if not isinstance(target, int) or not 0 <= target < model.num_classes:
@@ -231,9 +231,9 @@ def _targets(
 def _choose(
     model: nn.Module, image: Tensor, patterns: Sequence[str] | None
 ) -> list[tuple[Layer, nn.Module, tuple[int, ...]]]:
-    """Layers with their modules and the shapes of what they give for one image, from input to output.
+    """Layers with their modules and the shapes of their outputs for one image, from input to output.
 
-    A module that runs several times is one layer: Captum's hooks see its last call.
+    A module that runs several times is one layer: Captum's hooks use its last call.
     """
     modules = dict(model.named_modules())
     found = {layer.module: layer for layer in find_layers(model, image, patterns)}

@@ -1,4 +1,4 @@
-"""What all figures and tables share: colours, short names, safe labels, number formats."""
+"""Colours, short names, safe labels and number formats of all figures and tables."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from ..core.words import plural as plural  # noqa: PLC0414
 
 #: Mid-tones, readable on white and on near-black; the first is for clean images.
 PALETTE = (
@@ -25,17 +27,17 @@ GREY = "#8a8f98"
 
 
 def color(index: int) -> str:
-    """The colour of the condition at this place of the report, the same in every figure."""
+    """The colour of the condition with this index in the report, the same in every figure."""
     return PALETTE[index % len(PALETTE)]
 
 
 def symbol(index: int) -> str:
-    """The marker that tells conditions apart whose colour repeats."""
+    """The marker of a condition; it distinguishes conditions with the same colour."""
     return SYMBOLS[index // len(PALETTE) % len(SYMBOLS)]
 
 
 def printable(text: object) -> str:
-    """Text without control characters and broken unicode, which could steer a terminal or break an encoder."""
+    """Text without control characters and invalid unicode, which could control a terminal or break an encoder."""
     text = str(text)
     if text.isprintable():
         return text
@@ -43,12 +45,12 @@ def printable(text: object) -> str:
 
 
 def label(text: object) -> str:
-    """Text for a plotly label, which would read ``<b>`` as markup. Plotly does not know ``&quot;``, so quotes stay."""
+    """Text escaped for a plotly label, which reads ``<b>`` as markup. Quotes stay, since plotly ignores ``&quot;``."""
     return html.escape(printable(text), quote=False)
 
 
 def shorten(text: str, limit: int, tail: float = 0.5) -> str:
-    """At most ``limit`` characters, cut inside; ``tail`` is the share of them kept from the end."""
+    """At most ``limit`` characters, cut in the middle; ``tail`` is the share of them kept from the end."""
     if len(text) <= limit:
         return text
     last = round((limit - 1) * tail)
@@ -56,20 +58,20 @@ def shorten(text: str, limit: int, tail: float = 0.5) -> str:
 
 
 def short_names(names: Sequence[str], limit: int, tail: float = 0.5) -> list[str]:
-    """Shortened names; those that would become equal are numbered."""
+    """Shortened names; equal results are numbered."""
     short = [shorten(printable(name), limit, tail) for name in names]
     return [name if short.count(name) == 1 else f"{name} ({place})" for place, name in enumerate(short, 1)]
 
 
 def listing(names: Iterable[str], limit: int = 6) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and the number of all others."""
     names = [printable(name) for name in names]
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def number(value: Any) -> float | None:
-    """A finite number or None; numpy and torch scalars are unwrapped, anything else is no number."""
+    """A finite number, also from numpy and torch scalars; None for anything else."""
     if hasattr(value, "item"):
         try:
             value = value.item()
@@ -90,7 +92,7 @@ def interval(ci95: Sequence[float]) -> str:
 
 
 def short_number(value: Any, missing: str = "–", spec: str = ".4g") -> str:
-    """Four significant digits or as ``spec`` says; whole numbers whole."""
+    """Four significant digits, or the format ``spec``; integers stay integers."""
     value = number(value)
     if value is None:
         return missing

@@ -24,14 +24,14 @@ _MODEL = "A timm model name (hf-hub: too), the folder or a checkpoint of a timm 
 
 
 class Measure(str, Enum):
-    """What can be measured between two networks."""
+    """The measures between two networks."""
 
     cka = "cka"
     procrustes = "procrustes"
 
 
 class Estimator(str, Enum):
-    """Of linear CKA."""
+    """The estimators of linear CKA."""
 
     debiased = "debiased"
     biased = "biased"
@@ -44,9 +44,9 @@ def similarity(
     checkpoint_a: Annotated[Path | None, typer.Option(help="Weights of MODEL_A.")] = None,
     checkpoint_b: Annotated[Path | None, typer.Option(help="Weights of MODEL_B.")] = None,
     measure: Annotated[list[Measure] | None, typer.Option(help="A measure, repeatable; cka if empty.")] = None,
-    estimator: Annotated[Estimator, typer.Option(help="Of CKA.")] = Estimator.debiased,
+    estimator: Annotated[Estimator, typer.Option(help="Estimator of CKA.")] = Estimator.debiased,
     flatten: Annotated[
-        bool, typer.Option("--flatten", help="Compare whole maps, not their means over positions.")
+        bool, typer.Option("--flatten", help="Compare whole maps instead of their means over positions.")
     ] = False,
     layers: Annotated[
         list[str] | None, typer.Option(help="Glob over module names, repeatable; every activation if empty.")

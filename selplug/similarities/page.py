@@ -1,4 +1,4 @@
-"""``similarity.html``: maps layer x layer of two networks, in one file that never touches the network."""
+"""``similarity.html``: maps layer x layer of two networks, in one file that loads nothing from the internet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..report.heat_map import heat_map
 from ..report.notebook import notebook_figure
 from ..report.page import command_line, flat, interactive, template
 from ..report.plots import Figure, Plot, packed
-from ..report.style import printable, short_number
+from ..report.style import plural, printable, short_number
 from ..report.tables import Table
 from .record import SCHEMA_VERSION, SimilarityRecord
 
@@ -30,10 +30,10 @@ class SimilarityPlots:
 
         Args:
             measure: "cka" or "procrustes".
-            rows, columns: "a" or "b", the network whose layers are on that side.
+            rows, columns: "a" or "b", the network on this side of the map.
 
         Raises:
-            InputError: the comparison holds no such map; the message lists those that it does hold.
+            InputError: there is no such map; the message lists all maps.
         """
         from .page import heading, map_figure
 
@@ -63,7 +63,7 @@ def render(report: SimilarityRecord) -> str:
 
 
 def name(report: SimilarityRecord, key: str) -> str:
-    """The name of a network, with its checkpoint where both are called the same."""
+    """The name of a network, with its checkpoint if both have the same name."""
     subjects = report.subjects
     model = printable(subjects[key].get("model", key))
     checkpoint = subjects[key].get("checkpoint")
@@ -74,15 +74,15 @@ def name(report: SimilarityRecord, key: str) -> str:
 
 def title(report: SimilarityRecord) -> str:
     """Both networks and the number of samples in one line."""
-    return f"{name(report, 'a')} (a) and {name(report, 'b')} (b) on {report.result.samples} images"
+    return f"{name(report, 'a')} (a) and {name(report, 'b')} (b) on {plural(report.result.samples, 'image')}"
 
 
 def headline(report: SimilarityRecord) -> list[tuple[str, str, str]]:
-    """``(what, value, detail)`` of the numbers to see first."""
+    """``(title, value, detail)`` of the most important numbers."""
     result = report.result
     found = [("Samples", str(result.samples), f"responses: {report.settings['responses']}")]
     found += [
-        (f"Layers of {key}", str(len(layers)), f"{sum(layer.units for layer in layers)} units")
+        (f"Layers of {key}", str(len(layers)), plural(sum(layer.units for layer in layers), "unit"))
         for key, layers in result.layers.items()
     ]
     between = result.maps.get(("cka", "a", "b"))
@@ -97,7 +97,7 @@ def headline(report: SimilarityRecord) -> list[tuple[str, str, str]]:
 
 
 def estimator(report: SimilarityRecord) -> str:
-    """How the CKA was estimated, in a word."""
+    """The name of the CKA estimator."""
     return str(report.settings["estimator"])
 
 
@@ -107,7 +107,7 @@ def plots(report: SimilarityRecord) -> list[Plot]:
     for key in report.result.maps:
         measure, rows, columns = key
         cka = measure == "cka"
-        describe = "1: the same up to rotation and scale; about 0: unrelated." if cka else "0: the same; up to 2."
+        describe = "1: equal up to rotation and scale; about 0: unrelated." if cka else "0: equal; at most 2."
         if rows == columns:
             describe += " Outlined: the blocks of the block-structure score."
         data = packed({"": map_figure(report, key)})
@@ -116,7 +116,7 @@ def plots(report: SimilarityRecord) -> list[Plot]:
 
 
 def heading(report: SimilarityRecord, key: tuple[str, str, str]) -> str:
-    """What a map shows: the measure and between which layers."""
+    """The title of a map: its measure and networks."""
     measure, rows, columns = key
     what = f"Linear CKA, {estimator(report)}" if measure == "cka" else "Orthogonal Procrustes distance"
     return f"{what}, {'between a and b' if rows != columns else f'within {rows}'}"
@@ -139,7 +139,7 @@ def map_figure(report: SimilarityRecord, key: tuple[str, str, str]) -> Figure:
 
 
 def summary_tables(report: SimilarityRecord) -> list[Table]:
-    """For every layer of each network, its best match in the other; and the block-structure scores."""
+    """The best match of every layer in the other network, and the block-structure scores."""
     tables = []
     for measure in dict.fromkeys(measure for measure, _, _ in report.result.maps):
         cka = measure == "cka"
@@ -155,7 +155,7 @@ def summary_tables(report: SimilarityRecord) -> list[Table]:
             what = f"CKA ({estimator(report)})" if cka else "Procrustes distance"
             tables.append(
                 Table(
-                    title=f"Layers of {key} and the layer of {other} most like each",
+                    title=f"Layers of {key}, each with the most similar layer of {other}",
                     columns=(f"layer of {key}", f"layer of {other}", what),
                     numeric=(False, False, True),
                     rows=tuple(rows),

@@ -1,4 +1,4 @@
-"""Two networks on the same images: every layer of one against every layer of the other, one pass over the data."""
+"""Compares all layers of two networks on the same images in one pass over the data."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ..core.model.layers import Layer
 from ..core.model.state import deterministic, frozen, placed
 from ..core.model.unit_range import UnitRangeModel
 from ..core.types import STATE_BYTES, Progress, Subject
+from ..core.words import plural
 
 MEASURES = ("cka", "procrustes")
 
@@ -37,8 +38,8 @@ class ComparedLayer:
 class SimilarityResult:
     """Maps layer x layer of two networks a and b.
 
-    ``maps``: (measure, rows, columns) -> array, as in ``("cka", "a", "b")`` (L_a, L_b); ``blocks`` of the maps of CKA
-    within a network, by "a" and "b". ``samples`` is their number.
+    ``maps``: (measure, rows, columns) -> array, such as ``("cka", "a", "b")`` -> (L_a, L_b). ``blocks``: "a" and "b" ->
+    the blocks in the CKA map of this network. ``samples``: their number.
     """
 
     layers: Mapping[str, tuple[ComparedLayer, ...]]
@@ -66,20 +67,20 @@ def run_similarity(
     on_progress: Progress | None = None,
     state_bytes: int = STATE_BYTES,
 ) -> SimilarityResult:
-    """Compares the responses of all layers of two networks to the same images; the networks are left as they were.
+    """Compares the responses of all layers of two networks to the same images; the networks are left unchanged.
 
     Args:
-        first, second: their loaders give the same samples in the same order, each prepared for its model; one loader in
-            both is read once.
+        first, second: their loaders must return the same samples in the same order, each prepared for its model. If
+            both have the same loader, it is read once.
         layers, second_layers: globs over module names; None records every activation.
-        measures: of "cka", within and between the networks, and "procrustes", between them.
+        measures: "cka" (within and between the networks) and "procrustes" (between them).
         estimator, block: see :class:`~selplug.core.measures.similarity.LinearCKA`.
-        flatten: every position of a map counts as a unit, instead of their mean.
-        state_bytes: how much the covariances of "biased" and "procrustes" may take.
+        flatten: count every position of a map as a unit instead of taking their mean.
+        state_bytes: the most memory for the covariances of "biased" and "procrustes".
 
     Raises:
-        InputError: bad options, a model that fails on the images, loaders that give different samples, too few of them,
-            or covariances that would be too large.
+        InputError: options are wrong, a model fails on the images, the loaders return different or too few samples, or
+            the covariances would be too large.
         CaptureError: a model has nothing to record.
     """
     unknown = sorted(set(measures) - set(MEASURES))
@@ -91,7 +92,7 @@ def run_similarity(
     total = len(first.targets) if first.targets is not None else 0
     samples = 0
     with (
-        torch.inference_mode(False),  # layers are found by gradients
+        torch.inference_mode(False),  # finding layers needs gradients
         torch.no_grad(),
         placed(models["a"], device) as place,
         placed(models["b"], place),
@@ -120,8 +121,8 @@ def run_similarity(
             if on_progress:
                 on_progress("comparing", samples, total)
         if not samples:
-            raise InputError("the loaders gave no images; give data")
-        if on_progress:  # singular values of wide layers take a while
+            raise InputError("the loaders returned no images; give data")
+        if on_progress:  # singular values of wide layers are slow
             on_progress("computing", samples, total)
         maps: dict[tuple[str, str, str], np.ndarray] = {}
         blocks: dict[str, BlockStructure] = {}
@@ -137,7 +138,7 @@ def run_similarity(
 
 
 def _parted(whole: Tensor, split: int) -> tuple[dict[tuple[str, str, str], np.ndarray], dict[str, BlockStructure]]:
-    """The map of all layers of both networks as that between them and those within, and the blocks of these."""
+    """Splits the map of all layers into maps between and within the networks; also returns the blocks within."""
     parts = {"a": slice(split), "b": slice(split, None)}
     pairs = (("a", "b"), ("a", "a"), ("b", "b"))
     maps = {("cka", rows, columns): whole[parts[rows], parts[columns]].numpy() for rows, columns in pairs}
@@ -145,7 +146,7 @@ def _parted(whole: Tensor, split: int) -> tuple[dict[tuple[str, str, str], np.nd
 
 
 def paired_batches(first: Subject, second: Subject) -> Iterator[dict[str, Tensor]]:
-    """Batches of images in [0, 1] for both models, of the same samples as far as labels tell."""
+    """Batches of images in [0, 1] for both models. InputError if labels show that the samples differ."""
     if first.loader is second.loader:
         for batch in first.loader:
             images = to_unit_range(image_batch(batch)[0])
@@ -158,8 +159,8 @@ def paired_batches(first: Subject, second: Subject) -> Iterator[dict[str, Tensor
         )
         if not torch.equal(labels.cpu(), other_labels.cpu()):
             raise InputError(
-                f"the models were given different samples from sample {start} on: {first.name} and {second.name} need "
-                "the same images in the same order; give both the same data, and turn shuffling off"
+                f"the models got different samples from sample {start} on: {first.name} and {second.name} need the "
+                "same images in the same order; give both the same data, and turn off shuffling"
             )
         yield {"a": to_unit_range(images), "b": to_unit_range(others)}
         start += len(labels)
@@ -173,15 +174,15 @@ def _responses(model: nn.Module, prepared: Tensor, layers: Sequence[Layer], flat
     if not finite.all():
         bad = [layer for layer, good in zip(responses, finite.tolist(), strict=True) if not good]
         raise InputError(
-            f"{name}: responses that are not finite in {len(bad)} of {len(responses)} layers, the first is {bad[0]}; "
-            "check the weights and the normalization"
+            f"{name}: responses are not finite in {len(bad)} of {plural(len(responses), 'layer')}, the first is "
+            f"{bad[0]}; check the weights and the normalization"
         )
     return list(responses.values())
 
 
 @contextmanager
 def _blamed(name: str, images: Tensor) -> Iterator[None]:
-    """What a model raises says which model it was."""
+    """Adds the name of the model to its errors."""
     try:
         yield
     except SelplugError:
@@ -199,7 +200,7 @@ def _check_size(sets: Mapping[str, list[Tensor]], measures: Sequence[str], estim
     ):
         if wanted and 8 * cells > limit:
             raise InputError(
-                f"{measure} keeps the covariances of {units['a']} and {units['b']} units, {8 * cells / 2**30:.1f} GiB "
-                f"where {limit / 2**30:.1f} are allowed; choose fewer layers with --layers, leave out --flatten, or "
-                "take the debiased CKA, which needs none"
+                f"{measure} stores the covariances of {units['a']} and {units['b']} units, {8 * cells / 2**30:.1f} "
+                f"GiB, but only {limit / 2**30:.1f} are allowed; choose fewer layers with --layers, omit --flatten, or "
+                "use the debiased CKA, which needs no covariances"
             )

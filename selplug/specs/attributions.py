@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def attribution(spec: str) -> Attribution:
-    """``name`` or ``name:key=value`` as an attribution method; options of its constructor and of ``attribute`` alike.
+    """The attribution method of ``name`` or ``name:key=value``; options are those of its constructor and ``attribute``.
 
     Raises:
-        InputError: the text does not parse, an option is unknown, of the wrong type, or missing.
-        PluginError: unknown name, its host library is missing, or it does not follow Captum's conventions.
+        InputError: the syntax is wrong, or an option is unknown, missing or of the wrong type.
+        PluginError: the name is unknown, its host library is missing, or it does not follow Captum's conventions.
     """
     from ..core.types import Attribution
 

@@ -1,4 +1,4 @@
-"""The attacks of a worst case, with the budget that those have which do not say one."""
+"""The attacks of a worst case, with a default budget for attacks that specify none."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 def worst_case_attacks(
     specs: str | Sequence[str | Perturbation], perturbations: Iterable[Perturbation] = ()
 ) -> list[Perturbation]:
-    """The attacks that ``specs`` name, each with a budget.
+    """The attacks of ``specs``, each with a budget.
 
-    An attack that stays in a ball and does not say how large it is takes the eps that others of the same norm say in
-    ``specs``; if none does, that of the attacks among ``perturbations``, given or default; and if there is none either,
-    its own default.
+    If an attack in a ball does not specify its eps, it gets the eps of other attacks with the same norm: first of those
+    that specify one in ``specs``, then of the attacks in ``perturbations``, specified or default. If there are none, it
+    keeps its own default.
 
     Args:
         specs: a list, or one text such as ``"apgd:eps=2/255,fab,square"``.
 
     Raises:
-        InputError: these have different eps, so that it is not clear which is meant; or a spec is wrong.
+        InputError: these attacks have different eps, so the choice is unclear; or a spec is wrong.
     """
     found: list[tuple[Perturbation, bool]] = []
     for spec in split_specs(specs) if isinstance(specs, str) else specs:
@@ -36,13 +36,13 @@ def worst_case_attacks(
                 found.append((each, each.threat.get("option") in parse_spec(each.name)[1]))
         else:
             found.append((spec, True))
-    said = [attack for attack, own in found if own]
+    specified = [attack for attack, own in found if own]
     others = [attack for attack in perturbations if attack.kind == "attack"]
-    attacks = [attack if own else _with_budget(attack, said, others) for attack, own in found]
+    attacks = [attack if own else _with_budget(attack, specified, others) for attack, own in found]
     names = [attack.name for attack in attacks]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise InputError(f"the worst case names {', '.join(repeated)} twice")
+        raise InputError(f"the worst case contains {', '.join(repeated)} twice")
     return attacks
 
 
@@ -55,8 +55,8 @@ def _with_budget(attack: Perturbation, *sources: Sequence[Perturbation]) -> Pert
         if len(sizes) > 1:
             shown = ", ".join(_text(eps, threat["norm"]) for eps in sorted(sizes))
             raise InputError(
-                f"{attack.name} in the worst case says no budget, and the other attacks have several ({shown}); "
-                f"write the one that is meant, as in {attack.name.partition(':')[0]}:{threat['option']}=8/255"
+                f"{attack.name} in the worst case has no budget, and the other attacks have several ({shown}); "
+                f"specify one, as in {attack.name.partition(':')[0]}:{threat['option']}=8/255"
             )
         if sizes:
             eps = sizes.pop()

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..core.errors import InputError
 
-#: ``name@value`` in a spec sets the option that the plugin calls its level.
+#: ``name@value`` in a spec sets the option that the plugin declares as its level.
 LEVEL = "@"
 #: ``key=first..last*count`` in a spec stands for ``count`` specs.
 _SWEEP = re.compile(r"(?<==)([^,=]*?)\.\.([^,=]*)\*([^,=]*)")
@@ -19,7 +19,7 @@ def sweep(spec: str) -> list[str]:
     """``"pgd:eps=0..16/255*5"`` -> ``["pgd:eps=0", "pgd:eps=4/255", ..., "pgd:eps=16/255"]``; [] without a sweep.
 
     Raises:
-        InputError: an end is no number, the count is not from 2 to 100, there are several sweeps, or the first end
+        InputError: an end is not a number, the count is not from 2 to 100, there are several sweeps, or the first end
             seems to lack the denominator of the last.
     """
     found = list(_SWEEP.finditer(spec))
@@ -31,11 +31,11 @@ def sweep(spec: str) -> list[str]:
     numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high))
     if len(found) > 1 or not numbers or type(count) is not int or not 2 <= count <= MAX_SWEEP:
         raise InputError(
-            f"{spec.strip()!r}: expected one sweep such as eps=0..16/255*5, first and last value and how many, "
-            f"2 to {MAX_SWEEP}"
+            f"{spec.strip()!r}: expected one sweep such as eps=0..16/255*5: first value, last value, and their number "
+            f"from 2 to {MAX_SWEEP}"
         )
     if float(low) > float(high) and "/" in ends[1] and "/" not in ends[0]:
-        # "1..8/255" reads as 1/255 and would mean 1, a change of every pixel by the whole range.
+        # In "1..8/255" users mean 1/255, but 1 would change every pixel by the whole range.
         raise InputError(
             f"{spec.strip()!r}: the first value is {ends[0]}, above the last, {ends[1]}; did you mean "
             f"{ends[0]}/{ends[1].partition('/')[2]}..{ends[1]}?"
@@ -55,7 +55,7 @@ def _as_fraction(value: float, denominator: str) -> str:
 def split_specs(text: str) -> list[str]:
     """``"apgd:eps=0.1,steps=20,fab"`` -> ``["apgd:eps=0.1,steps=20", "fab"]``.
 
-    What has an ``=`` but no name before it is an option of the spec before.
+    A part with ``=`` but without a name belongs to the previous spec as an option.
     """
     specs: list[str] = []
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -74,8 +74,8 @@ def spec_name(spec: str) -> str:
 def parse_spec(spec: str, positional: str | None = None) -> tuple[str, dict[str, Any]]:
     """``"pgd:eps=0.1,steps=20"`` -> ``("pgd", {"eps": 0.1, "steps": 20})``; ``"fog@3"`` -> ``("fog", {"@": 3})``.
 
-    With ``positional`` a text right behind the colon that does not begin as ``key=`` is the value of that option. The
-    value stays a word, and only a comma before ``key=`` ends it, so that it can be a path.
+    With ``positional``, text directly after the colon that does not begin with ``key=`` is the value of this option.
+    The value is not parsed, and only a comma before ``key=`` ends it, so it can be a path.
     """
     head, _, rest = spec.strip().partition(":")
     name, at, level = (part.strip() for part in head.partition(LEVEL))
@@ -96,7 +96,7 @@ def parse_spec(spec: str, positional: str | None = None) -> tuple[str, dict[str,
 
 
 def parse_value(text: str) -> bool | int | float | str:
-    """A number, a fraction of two numbers, true or false; anything else stays a word."""
+    """A number, a fraction of two numbers, or a bool; anything else is returned as text."""
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     numerator, slash, denominator = text.partition("/")

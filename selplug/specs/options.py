@@ -10,13 +10,13 @@ from ..registry import suggestion
 
 
 def check_options(name: str, factory: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options in force: those given, checked against the defaults of the factory's signature, and those defaults.
+    """All options of a factory: the given ones, checked against the defaults in its signature, and the other defaults.
 
     Raises:
-        InputError: an unknown option (the valid ones are given), a value of another type than its default, a number
-            that is not finite, or a required option that is missing.
+        InputError: an option is unknown (the message lists the valid ones), its type differs from the default, a number
+            is not finite, or a required option is missing.
     """
-    parameters = list(inspect.signature(factory).parameters.values())[1:]  # the first is the model
+    parameters = list(inspect.signature(factory).parameters.values())[1:]  # without the model
     return check_parameters(name, parameters, options)
 
 

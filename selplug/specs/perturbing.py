@@ -16,16 +16,15 @@ if TYPE_CHECKING:
 
 
 def perturbations(spec: str) -> list[Perturbation]:
-    """``name``, ``name@level`` or either with ``:key=value,key=value`` as perturbations, their options checked.
+    """The perturbations of a spec: ``name`` or ``name@level``, with or without ``:key=value,key=value``.
 
-    A value is a number (``0.1``, ``1e-3``), a fraction (``8/255``), ``true`` or ``false``, or a word. ``@level`` sets
-    the option that the factory names in its attribute ``level``. A factory with an attribute ``expand`` may stand for
-    several: ``expand(options)`` gives their specs. One value may be a sweep, see :func:`sweep`. A factory with an
-    attribute ``positional`` names the option that a text without ``key=`` right behind the colon sets, as in
-    ``cifar10c:DIR``; one with an attribute ``label`` gives each perturbation its name, ``label(options)``.
+    A value is a number (``0.1``, ``1e-3``), a fraction (``8/255``), ``true`` or ``false``, or a word. One value may be
+    a sweep, see :func:`sweep`. Optional attributes of the factory: ``level`` is the option that ``@level`` sets;
+    ``expand(options)`` returns the specs of several perturbations; ``positional`` is the option that text without
+    ``key=`` directly after the colon sets, as in ``cifar10c:DIR``; ``label(options)`` returns the perturbation's name.
 
     Returns:
-        One perturbation under the spec as its name (or that of ``label``), or all those that it expands to.
+        All perturbations that the spec expands to, usually one. Their names are their specs, or from ``label``.
 
     Raises:
         InputError: the text does not parse, an option is unknown, or a value is of the wrong type.
@@ -38,7 +37,7 @@ def perturbations(spec: str) -> list[Perturbation]:
         return [perturbation for each in swept for perturbation in perturbations(each)]
     name = spec_name(spec)
     if not _NAME.fullmatch(name):
-        parse_spec(spec)  # says what is wrong with it
+        parse_spec(spec)  # raises the error
     plugin = find("selplug.perturbations", name)
     factory = plugin.load()
     members = factory_members(factory, plugin.title)
@@ -64,7 +63,7 @@ def perturbations(spec: str) -> list[Perturbation]:
 
 
 def _namesake(name: str, options: Mapping[str, Any]) -> str:
-    """Names the perturbation that takes these options and whose name differs by ``-`` and ``_`` alone, if any."""
+    """A hint at the perturbation with these options and a name that differs only in ``-`` and ``_``, if any."""
     other = name.translate(str.maketrans("-_", "_-"))
     if other == name or other not in plugins("selplug.perturbations"):
         return ""
@@ -74,14 +73,14 @@ def _namesake(name: str, options: Mapping[str, Any]) -> str:
     except PluginError:
         return ""
     taken = {*inspect.signature(factory).parameters} | ({LEVEL} if members.level else set())
-    return f"; {other} is another perturbation, which takes that" if options.keys() <= taken else ""
+    return f"; {other} is another perturbation, which takes this" if options.keys() <= taken else ""
 
 
 def perturbation(spec: str) -> Perturbation:
-    """The one perturbation of a spec, see :func:`perturbations`.
+    """The single perturbation of a spec, see :func:`perturbations`.
 
     Raises:
-        InputError: it stands for several, too.
+        InputError: as there, or the spec stands for several.
     """
     found = perturbations(spec)
     if len(found) != 1:

@@ -112,8 +112,8 @@ def test_it_is_shown_and_written():
     assert figure["data"][0]["z"][0][2] == pytest.approx(100 * made_up(0)[1]["fog@3"])
     page = render(full)
     assert "Mean corruption accuracy" in page
-    assert "over 2 against alexnet" in page  # saturate is none of the benchmark's
-    assert "over 2 against alexnet" in " ".join(full.summary().split())
+    assert "over 2 corruptions, baseline alexnet" in page  # saturate is none of the benchmark's
+    assert "over 2 corruptions, baseline alexnet" in " ".join(full.summary().split())
 
 
 @pytest.mark.parametrize(

@@ -175,9 +175,11 @@ def test_windows_belong_to_their_sample(images, labels):
     assert found.attribute(larger, 1).shape == (45, 6, 2, 2)
     assert dimensionality.attribute(larger, return_convergence_delta=True)[1].shape == (5,)
     mixed = Windows(sample_major=False).eval()
-    with pytest.raises(CaptureError, match="with N=2 samples first"):  # one image alone would not tell
+    with pytest.raises(CaptureError, match="with N=2 samples on the first axis"):  # one image alone would not tell
         LayerClassSelectivity(mixed, mixed.act).fit([(images[:1], labels[:1])])
-    with pytest.raises(CaptureError, match=r"tensors \(N, ...\) with N=2 samples first, act has \(8, 6, 2, 2\)"):
+    with pytest.raises(
+        CaptureError, match=r"tensors \(N, ...\) with N=2 samples on the first axis, act has \(8, 6, 2, 2\)"
+    ):
         LayerClassSelectivity(mixed, mixed.act).fit(loader)
 
 
@@ -228,7 +230,7 @@ def test_tuples_of_inputs_integers_among_them():
     on = (model.embed(tokens).mean(1) + model.project(x) > 0).float()
     gradient = (on * both.unit_scores(1).float()) @ model.project.weight
     torch.testing.assert_close(attribution, (x * gradient).detach())
-    with pytest.raises(InputError, match=r"got torch\.int64; what needs none goes into additional_forward_args"):
+    with pytest.raises(InputError, match=r"got torch\.int64; pass all others as additional_forward_args"):
         ClassSelectivity(model, model.act, class_means=both.class_means).attribute((tokens, x), 1)
 
 
@@ -259,7 +261,7 @@ def test_data_parallel_puts_the_parts_back_in_order(net, images, loader):
     parts = Activations(net, [net.relu], [0, 1])._gather(saved)
     assert [part.tolist() for part in parts] == [[0, 1, 1], [0, 0, 1, 1, 1]]
     assert Activations(net, [net.relu], [1, 0])._gather(saved)[0].tolist() == [1, 1, 0]
-    with pytest.raises(InputError, match="give the order of its batch by device_ids="):
+    with pytest.raises(InputError, match="give their order in the batch as device_ids="):
         Activations(net, [net.relu], None)._gather(saved)
 
 
@@ -290,7 +292,7 @@ def test_layers_that_are_none(net, images, loader):
             return self.out(self.lstm(x.flatten(2))[0].mean(1))
 
     several = Several().eval()
-    with pytest.raises(CaptureError, match="expected a layer of one tensor, lstm returns 2 values"):
+    with pytest.raises(CaptureError, match="expected a layer with one tensor, but lstm returns 2 values"):
         InputUnitGradient(several, several.lstm).attribute(images.reshape(24, 8, 24))
 
 
@@ -311,7 +313,7 @@ def test_a_number_of_calls_that_changes_is_an_error(images, labels):
     found = LayerClassSelectivity(model, model.act).fit([(images, labels % 3)])
     assert len(found.attribute(images, 1)) == 2
     model.steps = 3
-    with pytest.raises(CaptureError, match="act ran 3 times, but 2 times when it was first seen"):
+    with pytest.raises(CaptureError, match="act ran 3 times, but 2 times in the first pass"):
         found.attribute(images, 1)
 
 

@@ -130,7 +130,7 @@ def test_scalar_outputs_need_the_number_of_classes(net, images, labels, loader):
     def probability(x):
         return net(x).softmax(1)[:, 0]
 
-    with pytest.raises(InputError, match=r"say fit\(num_classes=C\)"):
+    with pytest.raises(InputError, match=r"give fit\(num_classes=C\)"):
         LayerClassSelectivity(probability, net.relu).fit(loader)
     found = LayerClassSelectivity(probability, net.relu).fit(loader, num_classes=CLASSES)
     torch.testing.assert_close(
@@ -178,7 +178,7 @@ def test_bad_targets(net, images, loader, make, target, message):
 @pytest.mark.parametrize("make", [LayerClassSelectivity, ClassSelectivity])
 def test_missing_or_wrong_means(net, images, loader, make):
     for call in (lambda m: m.attribute(images, 1), lambda m: m.unit_scores(1), lambda m: m.class_means):
-        with pytest.raises(InputError, match=r"knows no class means yet: call fit\(loader\) first"):
+        with pytest.raises(InputError, match=r"has no class means yet: call fit\(loader\) first"):
             call(make(net, net.relu))
     for means, message in [
         (torch.rand(5), r"class means \(C, U\), floating point, got \(5,\)"),

@@ -162,7 +162,7 @@ def test_normalization_options_reach_the_model(audit, tmp_path):
         ({}, ["--perturb", NOISE, "--perturb", NOISE], "comes twice"),
         ({}, ["--worst-case", "apgd,fba"], "unknown perturbation 'fba'; did you mean"),
         ({}, ["--worst-case", "gaussian-noise"], "the worst case is taken over attacks, but gaussian-noise is noise"),
-        ({}, ["--perturb", "pgd:eps=0..8/255*3", "--worst-case", "fab"], "fab in the worst case says no budget"),
+        ({}, ["--perturb", "pgd:eps=0..8/255*3", "--worst-case", "fab"], "fab in the worst case has no budget"),
         ({}, ["--perturb", "pgd:eps=0..8/255"], "got '0..8/255'"),
         ({}, ["--perturb", "pgd:target=10"], "option target: expected a class from 0 to 9, got 10"),
         ({}, ["--measure", "selectivty"], "did you mean selectivity"),

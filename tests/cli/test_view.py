@@ -71,4 +71,4 @@ def test_no_browser_can_be_started(tmp_path, capsys, monkeypatch):
     (tmp_path / "report.html").write_text("")
     monkeypatch.setattr(webbrowser, "open", lambda _: False)
     assert run(tmp_path) == 2
-    assert f"no browser could be started; the page is {tmp_path / 'report.html'}" in capsys.readouterr().err
+    assert f"cannot start a browser; the page is {tmp_path / 'report.html'}" in capsys.readouterr().err

@@ -82,7 +82,8 @@ def test_a_correlation_needs_three_trainings(alphas):
     reports = [trained_report(alpha=a, seed=s, selectivity=0.3 + a / 9 + s / 99) for a in alphas for s in range(4)]
     for claim in compare(reports, resamples=RESAMPLES).claims[:3]:
         assert claim.verdict == NOT_ENOUGH
-    assert f"{len(reports)} networks of {len(alphas)} trainings" in claim.why
+    configurations = "1 training configuration " if len(alphas) == 1 else f"{len(alphas)} training configurations "
+    assert f"{len(reports)} networks of {configurations}" in claim.why
 
 
 def test_a_correlation_needs_five_networks_and_shows_its_number_before():
@@ -92,7 +93,7 @@ def test_a_correlation_needs_five_networks_and_shows_its_number_before():
     ]
     found = compare(reports, resamples=RESAMPLES).claims[0]
     assert (found.verdict, found.estimate.value, found.estimate.n) == (NOT_ENOUGH, -1, 4)
-    assert "4 networks of 4 trainings" in found.why
+    assert "4 networks of 4 training configurations" in found.why
     assert compare([*reports, trained_report(seed=9)], resamples=RESAMPLES).claims[0].verdict == SUPPORTED
 
 
@@ -143,7 +144,7 @@ def test_otherwise_of_the_same_layers_with_a_caveat():
     reports |= {f"a{s}": trained_report(seed=s, adversarial="pgd", flags={"lr": 0.2}, score=0.1) for s in range(3)}
     found = next(c for c in compare(reports, resamples=RESAMPLES).claims if c.claim.id == "robust-blocks")
     assert found.verdict == SUPPORTED
-    assert "not known to be trained alike" in found.why
+    assert "their training may differ in other settings too" in found.why
     wider = {name: trained_report(seed=9, adversarial="pgd", layers=7) for name in ("w",)}
     assert compare(reports | wider, resamples=RESAMPLES).claims[6].estimate.n == 6
 
@@ -153,7 +154,7 @@ def test_robust_by_the_users_word_alone():
     reports |= {f"hard{s}": trained_report(told=False, score=0.1) for s in range(3)}
     assert compare(reports, resamples=RESAMPLES).claims[6].verdict == NOT_ENOUGH
     assert compare(reports, robust=["hard*"], resamples=RESAMPLES).claims[6].verdict == SUPPORTED
-    with pytest.raises(InputError, match="fits no report"):
+    with pytest.raises(InputError, match="matches no report"):
         compare(reports, robust=["soft*"])
 
 

@@ -148,7 +148,7 @@ def test_bad_arguments(compare, audits, tmp_path, capsys):
         ((one, tmp_path / "empty"), "report.json"),
         ((one, tmp_path / "nowhere"), "nowhere"),
         ((f"x={one}", f"x={audits / 'alpha+1-s0'}"), "the label x is given to"),
-        ((one, audits / "adv-s1", "--robust", "nobody"), "--robust nobody fits no report"),
+        ((one, audits / "adv-s1", "--robust", "nobody"), "--robust nobody matches no report"),
     ):
         assert compare(*arguments) == 2, arguments
         assert message in " ".join(capsys.readouterr().err.split()), arguments

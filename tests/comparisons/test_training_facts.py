@@ -63,7 +63,7 @@ def test_unknown_trainings():
     assert [(t.arguments, t.robust, t.alpha, t.seed) for t in found] == [(None, None, None, None)] * 2
     assert [t.robust for t in of(*reports, robust=["r1"])] == [False, True]
     assert [t.robust for t in of(*reports, groups=["a", "b"], robust=["b*"])] == [False, True]
-    with pytest.raises(InputError, match=r"--robust nobody fits no report; there are r0, r1"):
+    with pytest.raises(InputError, match=r"--robust nobody matches no report; there are r0, r1"):
         of(*reports, robust=["nobody"])
 
 

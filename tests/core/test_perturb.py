@@ -275,7 +275,7 @@ def test_a_model_sees_normalized_images_of_its_own_precision(images):
 
 @pytest.mark.parametrize("normalize", [((0.5,), (0.5, 0.5)), ((0.5,), (0.0,)), ((0.5,), (-1.0,))])
 def test_a_normalization_that_makes_no_sense(normalize):
-    with pytest.raises(InputError, match="expected mean and std of one length with std > 0"):
+    with pytest.raises(InputError, match="expected mean and std of equal length with std > 0"):
         UnitRangeModel(nn.Identity(), normalize, 2)
 
 

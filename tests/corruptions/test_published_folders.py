@@ -172,7 +172,7 @@ def test_a_severity_that_one_corruption_lacks(data):
 def test_samples_without_a_file(data, what):
     chosen = subject(data, skip_bad=what == "skip bad")
     path = data / "set,c/fog/2/bee/1.png"
-    message = "the names of the samples are not known"
+    message = "the names of the samples are unknown"
     if what == "missing":
         path.unlink()
         message = re.escape("fog/2 has no file for 1 of the 12 samples, such as bee/1.png; expected <class>/<file>")
@@ -187,7 +187,7 @@ def test_samples_without_a_file(data, what):
 
 def test_outside_of_an_audit(data):
     for spec, message in (
-        (f"imagenetc@2:{data}/set,c,corruption=fog", "belong to the samples of an audit"),
+        (f"imagenetc@2:{data}/set,c,corruption=fog", "works only in an audit"),
         (f"shift:{data}/shifted", "a condition of an audit"),
     ):
         found = specs.perturbation(spec)
@@ -264,7 +264,7 @@ def test_a_choice_from_a_shifted_folder(data, option, options, expected):
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        ("7", "asked for 7 samples, but .*shifted has 6 images"),
+        ("7", "expected at least 7 images in .*shifted, got 6"),
         ("1", "a whole number >= 2 or all, got 1"),
         ("2.5", "a whole number >= 2 or all, got 2.5"),
         ("some", "a whole number >= 2 or all, got 'some'"),
@@ -279,7 +279,7 @@ def test_choices_that_cannot_be_made(data, samples, message):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("unknown", "named as classes of the model, such as ant, got 1 folders that are no classes .* such as dog"),
+        ("unknown", "with the names of the model's classes, such as ant, got 1 unknown folder, such as dog"),
         ("empty", r"no \.jpg, \.jpeg, \.png files in the folders of"),
         ("flat", "such as ant, got none"),
         ("one", "shift/shifted: an audit needs at least two images, got 1"),
@@ -306,7 +306,7 @@ def test_folders_that_do_not_fit(data, damage, message):
 
 def test_a_subject_without_classes_or_files(data):
     chosen = subject(data)
-    with pytest.raises(InputError, match="a subject that names its classes and reads image files"):
+    with pytest.raises(InputError, match="a subject with class names that can read image files"):
         audit(chosen.model, list(chosen.loader), [f"shift:{data}/shifted"], progress=False)
 
 

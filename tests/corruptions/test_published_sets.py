@@ -94,7 +94,7 @@ def test_files_that_do_not_fit(folder, what, message):
     ("images", "label", "index", "message"),
     [
         (torch.rand(1, 3, 32, 32), 2, 7, "sample 7 has label 2, but 1 in labels.npy; the data must be the CIFAR-10"),
-        (torch.rand(1, 3, 32, 32), 1, 12, "holds 12 samples, but the data has one of index 12"),
+        (torch.rand(1, 3, 32, 32), 1, 12, "has 12 samples, but the data has a sample with index 12"),
         (torch.rand(1, 3, 64, 64), 1, 7, r"expected images of shape \(3, 32, 32\), got \(3, 64, 64\)"),
     ],
 )

@@ -270,13 +270,13 @@ def test_beside_an_audit_it_becomes_a_page_of_the_report(explain, there, tmp_pat
         ({"method": "wants"}, "wants needs the option window, as in wants:window=..."),
         ({"method": "no-class"}, "attribution no-class of .*: expected a class with a method attribute"),
         ({"method": "fitted", "data": False}, "fitted has to see labelled images.*--data-dir"),
-        ({"method": None}, "give --method NAME, or several; there are: .*saliency"),
+        ({"method": None}, "give one or more --method NAME; there are: .*saliency"),
         ({"method": "mine", "layer": "nope*"}, r"'nope\*' matches no module; there are 0, 1, 2"),
-        ({"method": "mine", "layer": "6"}, r"mine gave \(1, 5\) for 6 \(1, 5\), which is no map over the image"),
+        ({"method": "mine", "layer": "6"}, r"mine returned \(1, 5\) for 6 \(1, 5\), which is not a map over the image"),
         ({"method": "mine", "layer": "4", "extra": ["--method", "mine"]}, "the method mine comes twice"),
         ({"target": "3"}, "class from 0 to 2, got 3"),
         ({"target": "aunt"}, "--target 'aunt': expected a class name.*did you mean ant"),
-        ({"target": "true", "data": False}, "true class of ant/0.png is not known"),
+        ({"target": "true", "data": False}, "true class of ant/0.png is unknown"),
         ({"perturb": "pdg"}, "did you mean pgd"),
         ({"perturb": "pgd:eps=-1"}, "eps"),
         ({"extra": ["missing.png"]}, "no image file or folder missing.png"),
@@ -313,7 +313,7 @@ def test_a_broken_image_and_a_folder_without_any(explain, there, tmp_path, capsy
 
 def test_a_checkpoint_of_another_model_and_a_folder_that_cannot_be_written(explain, there, tmp_path, capsys):
     assert explain("--quiet", checkpoint=there / "other.pth") == 2
-    assert "does not fit the model" in capsys.readouterr().err
+    assert "does not match the model" in capsys.readouterr().err
     (tmp_path / "file").write_text("x")
     assert explain("--quiet", output=tmp_path / "file") == 2
     assert "cannot write the report into" in capsys.readouterr().err

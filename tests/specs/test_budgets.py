@@ -68,10 +68,10 @@ def test_objects_are_taken_as_they_are():
         (
             "apgd",
             ["pgd:eps=0..16/255*3"],
-            r"apgd in the worst case says no budget, and the other .*0/255, 8/255, 16/255",
+            r"apgd in the worst case has no budget, and the other .*0/255, 8/255, 16/255",
         ),
         ("apgd:eps=1/255,fab:eps=2/255,square", [], r"square in the worst case .* as in square:eps=8/255"),
-        ("apgd,apgd", [], "the worst case names apgd twice"),
+        ("apgd,apgd", [], "the worst case contains apgd twice"),
         ("apgd:steps=0.5.5", [], "option steps: expected a number"),
     ],
 )

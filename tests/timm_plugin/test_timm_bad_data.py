@@ -22,13 +22,13 @@ OpenTiny = Callable[..., Subject]
     [
         ({"data_dir": None}, "no data; give --data-dir FOLDER"),
         ({"data_dir": "nowhere/at/all"}, "no folder nowhere/at/all; give --data-dir"),
-        ({"split": "tset"}, r"no split 'tset' in .*: there is validation; give --split validation"),
+        ({"split": "tset"}, r"no split 'tset' in .*: which has validation; give --split validation"),
         ({"dataset": "cifar10"}, r"unknown dataset 'cifar10'; expected torch/NAME \(as torch/cifar10\)"),
         ({"dataset": "hdfs/cifar10"}, "unknown dataset 'hdfs/cifar10'; expected one of torch/, hfds/"),
         ({"dataset": "torch/nope"}, "torch/nope in .* cannot be read: Unknown torchvision dataset nope"),
-        ({"dataset": "torch/cifar10"}, "torch/cifar10 in .*cannot be read: .*--dataset-download fetches it"),
+        ({"dataset": "torch/cifar10"}, "torch/cifar10 in .*cannot be read: .*--dataset-download downloads it"),
         ({"dataset": "torch/cifar10", "split": "tset"}, "torch/cifar10 has no split 'tset'; expected train or test"),
-        ({"num_samples": 13}, "asked for 13 samples, but the data has 12; lower --num-samples"),
+        ({"num_samples": 13}, "expected at least 13 samples in the data, got 12;  lower --num-samples"),
         ({"class_map": "nowhere.txt"}, "no class map nowhere.txt; expected a .txt file"),
         (
             {"num_classes": 4},
@@ -47,14 +47,14 @@ def test_splits_never_become_classes(make_folder: MakeFolder, open_tiny: OpenTin
     """timm reads the whole root where it finds no folder of the split: the classes would be ``test`` and ``train``."""
     root = make_folder({"ant": 2, "bee": 2, "cat": 2}, split="test")
     make_folder({"ant": 2, "bee": 2, "cat": 2}, split="Train")
-    with pytest.raises(InputError, match=r"no split 'validation' in .*: there is Train, test; give --split Train"):
+    with pytest.raises(InputError, match=r"no split 'validation' in .*: which has Train, test; give --split Train"):
         open_tiny(root)
     assert open_tiny(root, split="test").info["data"]["total"] == 6
 
 
 def test_splits_without_classes(make_folder: MakeFolder, open_tiny: OpenTiny) -> None:
     root = make_folder({"test": 2, "train": 2}, split=".")
-    with pytest.raises(InputError, match=r"no split 'validation' in .*: there is test, train; give --split test"):
+    with pytest.raises(InputError, match=r"no split 'validation' in .*: which has test, train; give --split test"):
         open_tiny(root)
 
 
@@ -63,7 +63,9 @@ def test_a_tar_of_several_splits(make_folder: MakeFolder, open_tiny: OpenTiny, t
     make_folder(split="train")
     with tarfile.open(tmp_path / "all.tar", "w") as archive:
         archive.add(make_folder(split="test"), ".")
-    with pytest.raises(InputError, match=r"all.tar holds test, train, and a tar is read whole; pack one split alone"):
+    with pytest.raises(
+        InputError, match=r"all.tar contains test, train, but a .tar file is read as a whole; pack a single split"
+    ):
         open_tiny(tmp_path / "all.tar", split="test")
     with tarfile.open(tmp_path / "one.tar", "w") as archive:
         archive.add(tmp_path / "data" / "test", "test")
@@ -79,7 +81,7 @@ def test_other_words_for_validation(split: str, make_folder: MakeFolder, open_ti
 def test_a_folder_without_splits(make_folder: MakeFolder, open_tiny: OpenTiny) -> None:
     root = make_folder(split=".")
     assert open_tiny(root).class_names == ["ant", "bee", "cat"]
-    with pytest.raises(InputError, match=r"no split 'test' in .*: there is ant, bee, cat; leave --split out"):
+    with pytest.raises(InputError, match=r"no split 'test' in .*: which has ant, bee, cat; omit --split"):
         open_tiny(root, split="test")
 
 
@@ -93,7 +95,7 @@ def test_no_images(open_tiny: OpenTiny, tmp_path: Path, make_folder: MakeFolder)
     with pytest.raises(InputError, match=r"no images in the data in .*none .*one folder per class"):
         open_tiny(tmp_path / "none")
     (tmp_path / "map.txt").write_text("dog\nelk\n")
-    with pytest.raises(InputError, match="with a folder that the class map names"):
+    with pytest.raises(InputError, match="and folders that are in the class map"):
         open_tiny(make_folder(), class_map=str(tmp_path / "map.txt"))
 
 
@@ -133,7 +135,7 @@ def test_bad_class_maps(
 
 
 def test_images_without_class_folders(open_tiny: OpenTiny, make_folder: MakeFolder) -> None:
-    with pytest.raises(InputError, match="the data has 1 classes"):
+    with pytest.raises(InputError, match="the data has 1 class "):
         open_tiny(make_folder({".": 4}))
 
 
@@ -142,11 +144,11 @@ def test_missing_packages(open_tiny: OpenTiny, monkeypatch: pytest.MonkeyPatch, 
         raise ImportError("No module named 'datasets'", name="datasets")
 
     monkeypatch.setattr("selplug_timm.images.source.create_dataset", create_dataset)
-    with pytest.raises(InputError, match=r"hfds/beans is read by the package datasets.*pip install datasets"):
+    with pytest.raises(InputError, match=r"hfds/beans needs the package datasets.*pip install datasets"):
         open_tiny(tmp_path, dataset="hfds/beans")
 
 
 def test_capitals_that_older_timm_loses(open_tiny: OpenTiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(timm, "__version__", "1.0.30")
-    with pytest.raises(InputError, match=r"timm 1.0.30 reads 'My/Set' as 'my/set'; rename it or take timm 1.0.31"):
+    with pytest.raises(InputError, match=r"timm 1.0.30 reads 'My/Set' as 'my/set'; rename it or use timm 1.0.31"):
         open_tiny(tmp_path, dataset="hfds/My/Set")

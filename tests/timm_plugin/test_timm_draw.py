@@ -55,5 +55,5 @@ def test_the_draw_is_the_same_on_every_machine() -> None:
 
 
 def test_more_than_there_are() -> None:
-    with pytest.raises(InputError, match="asked for 11 samples, but the data has 10"):
+    with pytest.raises(InputError, match="expected at least 11 samples in the data, got 10"):
         balanced_draw(np.zeros(10, dtype=int), 11, 0)

@@ -58,9 +58,9 @@ def test_image_size_reaches_models_that_are_built_for_one() -> None:
         (
             "resnet20_cifar",
             {"num_classes": 5, "model_kwargs": {"num_classes": 6}},
-            "num_classes has an option of its own",
+            "num_classes has its own option",
         ),
-        ("resnet20_cifar", {"model_kwargs": {"checkpoint_path": "x"}}, "checkpoint_path has an option of its own"),
+        ("resnet20_cifar", {"model_kwargs": {"checkpoint_path": "x"}}, "checkpoint_path has its own option"),
     ],
 )
 def test_bad_models(spec: str, options: dict[str, Any], message: str) -> None:
@@ -131,7 +131,7 @@ def test_data_config_follows_timm() -> None:
     assert gray["mean"] == pytest.approx((0.449,), abs=1e-3)
     large = build("resnet50d", pretrained=False)
     assert data_config(large, parse_options({}))["input_size"] == (3, 288, 288), "the test size, as validate.py"
-    with pytest.raises(InputError, match="takes 4 channels; images are read as 1"):
+    with pytest.raises(InputError, match="takes 4 channels; images are read with 1"):
         data_config(model, parse_options({"in_chans": 4}))
 
 
@@ -215,7 +215,7 @@ def test_files_that_do_not_run(text: str, message: str, tmp_path: Path) -> None:
 def test_other_bad_files(tmp_path: Path, tiny: str) -> None:
     with pytest.raises(InputError, match=r"no file .*nowhere.py; expected FILE.py:factory"):
         build(f"{tmp_path / 'nowhere.py'}:net")
-    with pytest.raises(InputError, match="has no pretrained weights to fetch"):
+    with pytest.raises(InputError, match="has no pretrained weights to download"):
         build(tiny, pretrained=True)
     with pytest.raises(InputError, match=r"tiny\(num_classes=3, depth=4\) raised TypeError"):
         build(tiny, num_classes=3, model_kwargs={"depth": 4})

@@ -31,7 +31,7 @@ def test_values_are_converted() -> None:
         ({"num_samples": True}, "num_samples: expected a whole number"),
         ({"workers": -1}, "workers: expected a whole number of at least 0"),
         ({"batch_size": 2.5}, "batch_size: expected a whole number"),
-        ({"input_size": [3, 32]}, "input_size: expected channels, height, width"),
+        ({"input_size": [3, 32]}, "input_size: expected channels, height and width"),
         ({"input_size": [3, 0, 32]}, "input_size: expected a whole number of at least 1"),
         ({"mean": [0.5, float("nan"), 0.5]}, "mean: expected finite numbers"),
         ({"mean": [0.5, 0.5]}, "mean: expected 1 or 3 numbers, got 2"),

@@ -73,7 +73,7 @@ def test_balanced_as_they_come(stream: Callable[..., Subject]) -> None:
 
 def test_too_few_of_a_class(stream: Callable[..., Subject]) -> None:
     with pytest.raises(
-        InputError, match=r"too early for the balanced samples: short of class 2 by 1; lower --num-samp"
+        InputError, match=r"too few samples for a balanced draw: missing 1 of class 2; lower --num-samp"
     ):
         labels_of(stream(Reader([0] * 9 + [1] * 9 + [2] * 2), num_samples=9))
 

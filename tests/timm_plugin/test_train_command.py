@@ -183,7 +183,7 @@ def test_a_yaml_file_gives_defaults_and_args_yaml_is_such_a_file(train, tmp_path
 
 def test_a_loss_of_nan_ends_the_run_and_keeps_what_there_is(train, tmp_path):
     train("run", "--epochs", 1)
-    with pytest.raises(SelplugError, match=r"the loss is nan since 10 batches \(epoch .*: lower --lr"):
+    with pytest.raises(SelplugError, match=r"the loss has been nan for 10 batches \(epoch .*: lower --lr"):
         train(
             "run", "--epochs", 9, "--resume", tmp_path / "run" / "last.pth.tar", "--lr", 1e30, "--no-resume-opt",
             "--selectivity-alpha", 1,
@@ -200,7 +200,7 @@ def test_a_loss_of_nan_ends_the_run_and_keeps_what_there_is(train, tmp_path):
         (("--val-split", "nope"), "no split 'nope' in"),
         (("--train-split", "tran"), "give --train-split"),
         (("--num-classes", 10), "the data has 3 classes (class0, class1, class2), the model 10"),
-        (("-b", 100), "the training data has 24 images, fewer than a batch of 100 on each of 1 processes"),
+        (("-b", 100), "the training data has 24 images, less than one batch of 100 for 1 process"),
         (("--epochs", 0), "--epochs: expected a number at least 1, got 0"),
         (("--lr", "nan"), "--lr: expected a number above 0, got nan"),
         (("--opt", "sdg"), "--opt sdg"),

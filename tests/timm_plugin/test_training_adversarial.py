@@ -229,7 +229,7 @@ def test_it_is_logged(tmp_path, caplog):
         ((*PGD, "--multi-label"), "rows sum to 1, got multi-label targets"),
         ((*PGD, "--reprob", 0.25), "--reprob 0.25 with --remode pixel puts noise outside the range of pixels"),
         ((*TRADES, "--reprob", 0.25, "--remode", "rand"), "take --remode const, or --reprob 0"),
-        (("--adversarial", "pgd"), "--adversarial: pgd: expected pixels in [0, 1] once the normalization is undone"),
+        (("--adversarial", "pgd"), "--adversarial: pgd: expected pixels in [0, 1] without the normalization"),
         ((*PGD, "--kd-model-name", "resnet20_cifar"), "adversarial cannot take part in LogitDistillationTask"),
     ],
 )  # fmt: skip

@@ -24,11 +24,11 @@ TINY = ("--batches", "1", "--epochs", "1")
         ((*ON, "--selectivity-ema", "1"), "--selectivity-ema: expected a decay in [0, 1), got 1.0"),
         ((*ON, "--selectivity-layers", "zzz*"), "--selectivity-layers 'zzz*' matches no module; there are conv1, bn1"),
         ((*ON, "--model", "test_mlp_mixer_absent"), "Unknown model"),
-        ((*ON, "--multi-label"), "expected soft targets (N, C) whose rows sum to 1, got multi-label targets"),
+        ((*ON, "--multi-label"), "expected soft targets (N, C) with rows that sum to 1, got multi-label targets"),
         ((*ON, "--kd-model-name", "resnet20_cifar"), "selectivity cannot take part in LogitDistillationTask"),
         ((*ON, "--no-task"), "selectivity could not take part: the script built no timm.task.ClassificationTask"),
         ((*ON, "--second-task"), "the script built a second ClassificationTask"),
-        ((*ON, "--bypass"), "it trained epoch 0, but no batch went through its ClassificationTask"),
+        ((*ON, "--bypass"), "the script reports epoch 0, but no batch went through its ClassificationTask"),
         ((*ON, "--num-classes", "1"), "class selectivity needs at least two classes"),
     ],
 )
@@ -50,7 +50,7 @@ def test_nothing_that_can_be_recorded(tmp_path):
         "model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 224 * 224, 2))\n"
         "ClassificationTask(model=model, criterion=torch.nn.CrossEntropyLoss())\n"
     )
-    with pytest.raises(SelplugError, match=r"no activation module.*pick modules with --selectivity-layers"):
+    with pytest.raises(SelplugError, match=r"no activation module.*choose modules with --selectivity-layers"):
         launch.run(script, ["--selectivity-alpha", "1"])
 
 
@@ -63,7 +63,7 @@ def test_a_scripted_model(tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("x = 1\n", "is no timm train script: it made no parser with --model"),
+        ("x = 1\n", "is not a timm train script: it made no parser with --model"),
         ("import argparse\nargparse.ArgumentParser().parse_args([])\n", "it made no parser with --model"),
     ],
 )

@@ -125,13 +125,15 @@ def test_a_flag_that_two_hooks_have_names_both(brighten):
 
 def test_a_flag_that_the_script_has_is_told(brighten):
     brighten("epochs")
-    with pytest.raises(PluginError, match="the training script has --epochs already, which the training hook brighten"):
+    with pytest.raises(
+        PluginError, match="the training script already has --epochs, a flag of the training hook brighten"
+    ):
         launch.run(SCRIPT, [])
 
 
 def test_a_hook_whose_loss_is_no_scalar_is_named(tmp_path, brighten):
     brighten(shape="3")
-    with pytest.raises(PluginError, match=r"hook brighten gave a loss of shape \(3,\), not a scalar"):
+    with pytest.raises(PluginError, match=r"expected a scalar loss from the training hook brighten, got shape \(3,\)"):
         train(tmp_path / "run", "--brighten", 2)
 
 

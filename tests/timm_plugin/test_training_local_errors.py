@@ -124,7 +124,7 @@ def test_flags_come_from_yaml(tmp_path):
         ((*ON, "--local-errors-stages", "zzz*"), "--local-errors-stages 'zzz*' (stages=) matches no module; there are"),
         ((*ON, "--local-errors-stages", "layer1.0.conv1"), "resnet20_cifar: no gradient can be kept from crossing the"),
         ((*ON, "--kd-model-name", "resnet20_cifar"), "local-errors cannot take part in LogitDistillationTask"),
-        ((*ON, "--bypass"), "it trained epoch 0, but no batch went through its ClassificationTask"),
+        ((*ON, "--bypass"), "the script reports epoch 0, but no batch went through its ClassificationTask"),
         ((*ON, "--seed", "-1"), "expected a whole number >= 0 as seed of the local classifiers, got -1"),
     ],
 )

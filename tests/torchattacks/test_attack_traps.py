@@ -315,13 +315,13 @@ def test_values_that_are_not_finite_are_replaced_with_a_warning(images, caplog):
     assert torchattacks.DeepFool(Flat(), steps=2)(images, labels).isnan().any()
     result = run_perturbation(Flat(), ours.deepfool(Flat(), steps=2), images, labels)
     assert torch.equal(result.images, images)
-    assert "deepfool gave values that are not finite for 5 of 5 images" in caplog.text
+    assert "deepfool returned values that are not finite for 5 of 5 images" in caplog.text
 
 
 def test_long_runs_are_announced(caplog):
     model = UnitRangeModel(nn.Sequential(nn.Flatten(), nn.Linear(768, 100)), None, 100)
     ours.deepfool(model)
-    assert "deepfool goes through images one by one, with a backward pass for each of 100 classes" in caplog.text
+    assert "deepfool processes images one by one, with a backward pass for each of 100 classes" in caplog.text
 
 
 SHAPES = [

@@ -10,7 +10,7 @@ from selplug.core.types import Perturb
 
 
 def occlusion(model: nn.Module, *, size: int = 8) -> Perturb:
-    """Covers ``size`` x ``size`` pixels at a random place of each image with 0.5.
+    """Sets ``size`` x ``size`` pixels at a random place of each image to 0.5.
 
     The places come from torch's generator, which selplug seeds for each batch; so a run can be repeated.
 
@@ -18,12 +18,12 @@ def occlusion(model: nn.Module, *, size: int = 8) -> Perturb:
         size: of the square, in pixels, from 1 to the image's smaller side.
     """
     if size != int(size) or size < 1:
-        raise InputError(f"occlusion: expected size, a whole number of pixels >= 1, got {size}")
+        raise InputError(f"occlusion: expected size as a whole number of pixels >= 1, got {size}")
 
     def perturb(images: Tensor, labels: Tensor) -> Tensor:
         height, width = images.shape[2:]
         if size > min(height, width):
-            raise InputError(f"occlusion: expected size <= {min(height, width)}, the image's, got {size}")
+            raise InputError(f"occlusion: expected size <= {min(height, width)}, the size of the image, got {size}")
         tops = torch.randint(height - size + 1, (len(images),)).tolist()
         lefts = torch.randint(width - size + 1, (len(images),)).tolist()
         for image, top, left in zip(images, tops, lefts, strict=True):
@@ -33,5 +33,5 @@ def occlusion(model: nn.Module, *, size: int = 8) -> Perturb:
     return perturb
 
 
-#: Not an attack: it takes no part in the worst-case accuracy.
+#: Not an attack: it does not count in the worst-case accuracy.
 occlusion.kind = "corruption"  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ class Sparsity(Metric):
 
     Args:
         num_units: U.
-        num_classes, seed: not used; every measure is built with them.
+        num_classes, seed: ignored; every measure gets them.
         kwargs: for :class:`torchmetrics.Metric`.
 
     ``update(responses (N, U), targets (N,))``: responses non-negative.
@@ -25,7 +25,7 @@ class Sparsity(Metric):
     """
 
     full_state_update = False
-    #: A difference of responses has both signs, so there the ratio would mean nothing.
+    #: A difference of responses has both signs, so the ratio would have no meaning.
     on_differences = False
 
     total: Tensor

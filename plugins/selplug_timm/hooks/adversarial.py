@@ -1,4 +1,4 @@
-"""The training hook ``adversarial``: robust training with any perturbation of the registry, and TRADES."""
+"""The training hook ``adversarial``: training under any perturbation of the registry, or with TRADES."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from selplug.core.training.regularizer import count_outputs
 from selplug.core.types import Perturbation
 
 TRADES = "trades"
-#: The attack of torchattacks that maximizes the KL divergence of TRADES as the program of its authors does.
+#: The attack of torchattacks that maximizes the KL divergence of TRADES like the authors' program.
 INNER = "tpgd"
 BETA = 6.0  # 1 / lambda of arXiv 1901.08573, section 5.3
 
 
 class AdversarialHook(TrainingHook):
-    """Trains on perturbed batches (Madry et al., arXiv 1706.06083), or on clean ones with the term of TRADES.
+    """Trains on perturbed batches (Madry et al., arXiv 1706.06083), or on clean ones with the loss of TRADES.
 
-    TRADES (Zhang et al., arXiv 1901.08573): loss = task_loss(f(x), y) + beta * KL(f(x) || f(x')), with x' in the ball
-    around x maximizing that divergence.
+    TRADES (Zhang et al., arXiv 1901.08573): loss = task_loss(f(x), y) + beta * KL(f(x) || f(x')), where x' maximizes
+    the divergence in the ball around x.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class AdversarialHook(TrainingHook):
             "--adversarial",
             default=None,
             metavar="SPEC",
-            help="train on batches under this perturbation, as in pgd:eps=8/255,steps=10, or with TRADES, as in "
+            help="train on batches under this perturbation, such as pgd:eps=8/255,steps=10, or with TRADES, such as "
             "trades:eps=8/255,steps=10 (default: none)",
         )
         group.add_argument(
@@ -70,19 +70,19 @@ class AdversarialHook(TrainingHook):
             if isinstance(beta, bool) or not isinstance(beta, (int, float)) or not 0 <= beta < math.inf:
                 raise InputError(f"--trades-beta: expected a finite number >= 0, got {beta!r}")
             if not trades:
-                raise InputError(f"--trades-beta belongs to --adversarial trades, got --adversarial {spec or 'none'}")
+                raise InputError(f"--trades-beta needs --adversarial trades, got --adversarial {spec or 'none'}")
         if not spec.strip():
             return False
         self._beta = None if not trades else BETA if beta is None else float(beta)
-        with self._told():
+        with self._naming_flag():
             self._perturbation = specs.perturbation(INNER + colon + options if trades else spec)
         _check_erasing(args)
         return True
 
     def attach(self, model: nn.Module, args: argparse.Namespace, context: TrainingContext) -> None:
         if self._perturbation is None:
-            raise InputError("--adversarial: attached without arguments that ask for it")
-        with self._told():
+            raise InputError("--adversarial: the hook is not active with these arguments")
+        with self._naming_flag():
             self._perturber = BatchPerturber(
                 model,
                 self._perturbation,
@@ -101,7 +101,7 @@ class AdversarialHook(TrainingHook):
         if self._perturber is None:
             return images, target
         self._batch += 1
-        with self._told():
+        with self._naming_flag():
             found = self._perturber(images, hard_labels(target), seed=self._seed())
         self._sizes = [found.linf.mean(), found.l2.mean()]
         if self._beta is None:
@@ -133,19 +133,19 @@ class AdversarialHook(TrainingHook):
         self._model = self._perturber = self._perturbed = None
 
     def _seed(self, *more: int) -> int:
-        """Of this batch on this rank: the same when a run is resumed at an epoch."""
+        """The seed of this batch on this rank; a run resumed at an epoch has the same seeds."""
         seed, rank = self._seeds
         return batch_seed(seed, self._epoch, self._batch - 1, rank, *more)
 
     def _count(self, values: list[Tensor]) -> None:
-        # Summed on the device: looking at each value would wait for it.
+        # Summed on the device: reading each value would wait for the GPU.
         row = torch.stack([value.float() for value in values])
         self._sums = row if self._sums is None else self._sums + row
         self._batches += 1
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Errors name the flag, and the attack as it was asked for."""
+    def _naming_flag(self) -> Iterator[None]:
+        """Puts the flag before an error message, and the name of the attack that the user gave into it."""
         try:
             yield
         except SelplugError as error:
@@ -154,11 +154,11 @@ class AdversarialHook(TrainingHook):
 
 
 def _check_erasing(args: argparse.Namespace) -> None:
-    """Raises InputError if timm's random erasing will put noise into the batches, which lies outside [0, 1]."""
+    """Raises InputError if timm's random erasing would put noise outside [0, 1] into the batches."""
     share: Any = getattr(args, "reprob", 0)
     mode = getattr(args, "remode", "const")
     if share and mode != "const" and not getattr(args, "no_aug", False):
         raise InputError(
-            f"--adversarial: --reprob {share} with --remode {mode} puts noise outside the range of pixels into the "
-            "batches, and attacks need pixels in [0, 1]; take --remode const, or --reprob 0"
+            f"--adversarial: attacks need pixels in [0, 1], but --reprob {share} with --remode {mode} puts noise "
+            "outside this range into the batches; use --remode const, or --reprob 0"
         )

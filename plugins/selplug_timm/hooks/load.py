@@ -1,4 +1,4 @@
-"""Training hooks: found, their flags put on a parser, clashes told."""
+"""Finds the training hooks and adds their flags to a parser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GROUP = "selplug.training"
 
 
 def load_hooks() -> dict[str, TrainingHook]:
-    """A fresh hook of each plugin by name; those whose extra is not installed are left out.
+    """A new hook of each plugin by name, without those whose extra is not installed.
 
     Raises:
         PluginError: one does not import, breaks its contract or fails, or two have a flag in common.
@@ -29,7 +29,10 @@ def load_hooks() -> dict[str, TrainingHook]:
         if plugin.missing:
             continue
         if name == "summary":  # its file would be timm's own
-            raise PluginError(f"a training hook of {plugin.distribution} is called summary, as a file of timm is")
+            raise PluginError(
+                f"a training hook of {plugin.distribution} is called summary, but summary.csv is a file of timm; "
+                "rename the hook"
+            )
         made = plugin.load()
         with blamed(plugin.title):
             hook = made()
@@ -47,10 +50,10 @@ def load_hooks() -> dict[str, TrainingHook]:
 
 
 def add_flags(hooks: Mapping[str, TrainingHook], parser: argparse.ArgumentParser) -> None:
-    """Puts a group of flags per hook on a parser. Defaults that the parser was given before for them stay in force.
+    """Adds one group of flags per hook to a parser. Defaults that the parser already has for them are kept.
 
     Raises:
-        PluginError: the parser has one of the flags already.
+        PluginError: the parser already has one of the flags.
     """
     taken = set(_names_of(parser._actions))
     ours = [flag for name, hook in hooks.items() for flag in _flags(name, hook)]
@@ -58,13 +61,13 @@ def add_flags(hooks: Mapping[str, TrainingHook], parser: argparse.ArgumentParser
     for name, hook in hooks.items():
         for flag in _flags(name, hook):
             if flag in taken:
-                raise PluginError(f"the training script has {flag} already, which the training hook {name} brings")
+                raise PluginError(f"the training script already has {flag}, a flag of the training hook {name}")
         hook.add_arguments(parser.add_argument_group(f"selplug training hook: {name}"))
     parser.set_defaults(**given)
 
 
 def _flags(name: str, hook: TrainingHook) -> list[str]:
-    """Option strings, and names of values, which clash as well."""
+    """The option strings and the names of their values: both must be unique."""
     scratch = argparse.ArgumentParser(add_help=False)
     try:
         hook.add_arguments(scratch.add_argument_group(name))

@@ -31,16 +31,16 @@ class LocalErrorsHook(TrainingHook):
             "--local-errors",
             action="store_true",
             default=False,
-            help="train each stage of the network by its own error through a fixed random classifier, drawn from "
-            "--seed, with no gradient between stages",
+            help="train each stage of the network by its own error through a fixed random classifier (drawn with "
+            "--seed), without gradients between stages",
         )
         group.add_argument(
             "--local-errors-stages",
             action="append",
             default=None,
             metavar="GLOB",
-            help="the modules that end a stage, over module names, repeatable (default: the stages that timm lists for "
-            "the model)",
+            help="pattern for the names of the modules that end a stage, repeatable (default: the stages that timm "
+            "lists for the model)",
         )
 
     def active(self, args: argparse.Namespace) -> bool:
@@ -48,7 +48,7 @@ class LocalErrorsHook(TrainingHook):
         if not isinstance(on, bool):
             raise InputError(f"--local-errors: expected true or false, got {on!r}")
         if args.local_errors_stages and not on:
-            raise InputError("--local-errors-stages does nothing without --local-errors")
+            raise InputError("--local-errors-stages needs --local-errors")
         return on
 
     def attach(self, model: nn.Module, args: argparse.Namespace, context: TrainingContext) -> None:
@@ -76,7 +76,7 @@ class LocalErrorsHook(TrainingHook):
         if self._local_errors is None:
             return None
         loss = self._local_errors(target)
-        # Summed on the device: looking at each value would wait for it.
+        # Summed on the device: reading each value would wait for the GPU.
         values = torch.stack([self._local_errors.losses, self._local_errors.accuracies])
         self._sums = values if self._sums is None else self._sums + values
         self._batches += 1
@@ -100,13 +100,14 @@ class LocalErrorsHook(TrainingHook):
 
 
 def stages_of(model: nn.Module) -> dict[str, int]:
-    """Name of the module that ends a stage -> its channels, as timm lists them in ``feature_info``.
+    """The last module of each stage and its channels, as timm lists them in ``feature_info``: name -> channels.
 
-    Some listed names are no module. Then the one module is meant whose name ends so, or where all are like that, the
-    members of ``stages`` or ``blocks`` if there are as many; other names are left out.
+    Some listed names are not modules. Such a name stands for the only module whose name ends with it. If no listed name
+    is a module, the members of ``stages`` or ``blocks`` are used, provided their number is the same. Other names are
+    left out.
 
     Raises:
-        CaptureError: there are none.
+        CaptureError: no stage is found.
     """
     info = getattr(model, "feature_info", None) or []
     listed = {str(entry["module"]): int(entry["num_chs"]) for entry in info}
@@ -118,7 +119,7 @@ def stages_of(model: nn.Module) -> dict[str, int]:
             found = dict(zip(members, listed.values(), strict=True))
     if not found:
         raise CaptureError(
-            f"timm lists no stages for this model (feature_info: {', '.join(listed) or 'nothing'}); name the modules "
+            f"timm lists no stages for this model (feature_info: {', '.join(listed) or 'nothing'}); give the modules "
             "that end a stage with --local-errors-stages"
         )
     return found

@@ -40,29 +40,29 @@ class SelectivityHook(TrainingHook):
             "--selectivity-schedule",
             default=None,
             metavar="EPOCH:ALPHA,...",
-            help="alpha from each of these epochs on, counted from 0, as in 0:0,10:-1; before the first of them "
-            "--selectivity-alpha holds (default: none)",
+            help="alpha from each of these epochs on, counted from 0, as in 0:0,10:-1; before the first of them, "
+            "--selectivity-alpha applies (default: none)",
         )
         group.add_argument(
             "--selectivity-layers",
             action="append",
             default=None,
             metavar="GLOB",
-            help="over module names, repeatable (default: every activation)",
+            help="pattern for module names, repeatable (default: every activation)",
         )
         group.add_argument(
             "--selectivity-ema",
             type=float,
             default=None,
             metavar="DECAY",
-            help="class sums as a running average over steps with this decay in [0, 1), for many classes and small "
-            "batches (default: this batch alone)",
+            help="compute class sums as a running average over steps with this decay in [0, 1), for many classes and "
+            "small batches (default: the present batch only)",
         )
         group.add_argument(
             "--selectivity-sync",
             action="store_true",
             default=False,
-            help="class sums gathered over all processes",
+            help="sum classes over all processes",
         )
 
     def active(self, args: argparse.Namespace) -> bool:
@@ -85,12 +85,12 @@ class SelectivityHook(TrainingHook):
                 ema=args.selectivity_ema,
                 sync=args.selectivity_sync,
             )
-        except CaptureError as error:  # core speaks of the flag of an audit
+        except CaptureError as error:  # the message of the core names the flag of an audit
             raise CaptureError(str(error).replace("--layers", "--selectivity-layers")) from error
         self._names = list(self._regularizer.per_layer)
 
     def alpha_at(self, epoch: int) -> float:
-        """The alpha in force in an epoch."""
+        """The alpha of an epoch."""
         return self._schedule[max(start for start in self._schedule if start <= epoch)]
 
     def on_epoch(self, epoch: int) -> None:
@@ -105,7 +105,7 @@ class SelectivityHook(TrainingHook):
             return None
         penalty = regularizer(target)
         layers = torch.stack(list(regularizer.per_layer.values()))
-        # Summed on the device: looking at each value would wait for it.
+        # Summed on the device: reading each value would wait for the GPU.
         self._layers = layers if self._layers is None else self._layers + layers
         self._penalty = penalty.detach().clone() if self._penalty is None else self._penalty + penalty.detach()
         self._batches += 1
@@ -134,21 +134,21 @@ def parse_schedule(text: Any) -> dict[int, float]:
     """``"0:0,10:-1"`` -> ``{0: 0.0, 10: -1.0}``; None and the empty text -> ``{}``.
 
     Raises:
-        InputError: it does not parse, an epoch comes twice or out of order, or an alpha is not finite.
+        InputError: wrong syntax, epochs that do not rise, or an alpha that is not finite.
     """
     if text is None or text == "":
         return {}
     expected = "--selectivity-schedule: expected EPOCH:ALPHA,EPOCH:ALPHA,... with epochs rising, as in 0:0,10:-1"
     if not isinstance(text, str):
-        # YAML takes 5:10 for a number in base 60.
-        raise InputError(f"{expected}; got {text!r}; in a YAML file it needs quotation marks")
+        # YAML reads 5:10 as a number in base 60.
+        raise InputError(f"{expected}; got {text!r}; in a YAML file put it in quotation marks")
     schedule: dict[int, float] = {}
     for item in text.split(","):
         epoch, _, alpha = (part.strip() for part in item.partition(":"))
         if not re.fullmatch(r"[0-9]+", epoch):
             raise InputError(f"{expected}; got {item!r} in {text!r}")
         if schedule and int(epoch) <= max(schedule):
-            raise InputError(f"{expected}; epoch {int(epoch)} does not come after {max(schedule)} in {text!r}")
+            raise InputError(f"{expected}; epoch {int(epoch)} is not after {max(schedule)} in {text!r}")
         try:
             schedule[int(epoch)] = float(alpha)
         except ValueError:

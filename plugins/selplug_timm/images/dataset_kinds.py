@@ -1,4 +1,4 @@
-"""Where data is said to be: checked before timm reads it, since timm falls back without a word."""
+"""Checks the place of the data before timm reads it, since timm silently falls back to other places."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ REMOTE_PREFIXES = {"hfds": "datasets", "hfids": "datasets", "tfds": "tensorflow-
 TRAIN_SPLITS = ("train", "training")
 EVAL_SPLITS = ("val", "valid", "validation", "eval", "evaluation")
 SPLITS = (*TRAIN_SPLITS, *EVAL_SPLITS, "test", "testing", "dev", "holdout")
-#: torchvision's small sets have a training and a test part only.
+#: torchvision's small sets that have only a training and a test part.
 TORCH_TWO_PARTS = ("cifar10", "cifar100", "mnist", "kmnist", "fashion_mnist", "qmnist")
-#: The first timm that leaves the case of dataset names alone.
+#: The first version of timm that keeps the case of dataset names.
 KEEPS_CASE = (1, 0, 31)
 
 
 def dataset_kind(options: Options) -> str:
-    """The kind of dataset by its prefix, "" for folders and tar files."""
+    """The prefix that gives the kind of dataset, "" for folders and tar files."""
     prefix, slash, name = options.dataset.partition("/")
     prefix = prefix.lower()
     if not slash:
-        # timm reads a folder whatever such a name says
+        # timm would ignore such a name and read a folder
         if prefix not in FOLDER_NAMES:
             raise InputError(
                 f"unknown dataset {options.dataset!r}; expected torch/NAME (as torch/cifar10), hfds/NAME, hfids/NAME, "
@@ -43,16 +43,16 @@ def dataset_kind(options: Options) -> str:
         raise InputError(f"unknown dataset {options.dataset!r}; expected one of torch/, {'/, '.join(REMOTE_PREFIXES)}/")
     elif name != name.lower() and _timm_version() < KEEPS_CASE:
         raise InputError(
-            f"timm {timm.__version__} reads {name!r} as {name.lower()!r}; rename it or take timm "
+            f"timm {timm.__version__} reads {name!r} as {name.lower()!r}; rename it or use timm "
             f"{'.'.join(map(str, KEEPS_CASE))} or later"
         )
     return prefix
 
 
 def check_root(options: Options) -> None:
-    """A folder or .tar file is where it is said to be, and the split is in it.
+    """Raises InputError unless the folder or .tar file exists and contains the split.
 
-    timm silently takes the whole root where it finds no folder of the split: the splits would become the classes.
+    If timm finds no folder for the split, it silently reads the whole root, and the splits become the classes.
     """
     if not options.data_dir:
         raise InputError("no data; give --data-dir FOLDER (with one folder per class), or --dataset")
@@ -71,24 +71,24 @@ def check_root(options: Options) -> None:
     if (root / wanted).exists() or any((root / name).is_dir() for name in _synonyms(wanted)):
         return
     splits = [name for name in folders if name.lower() in SPLITS]
-    # a class may be called "train": it then has other classes beside it and no folders below
+    # A class may be called "train": then there are other classes next to it and no folders in it.
     looks_split = splits and (
         len(splits) == len(folders) or any(entry.is_dir() for name in splits for entry in (root / name).iterdir())
     )
     if looks_split or options.split != DEFAULT_SPLIT:
-        hint = f"; give --split {splits[0]}" if looks_split else "; leave --split out to take the whole folder"
+        hint = f"; give --split {splits[0]}" if looks_split else "; omit --split to use the whole folder"
         there = listed(folders) or "no folder"
-        raise InputError(f"no split {options.split!r} in {shown(root)}: there is {there}{hint}")
+        raise InputError(f"no split {options.split!r} in {shown(root)}, which has {there}{hint}")
 
 
 def check_tar(reader: Any, options: Options) -> None:
-    """timm takes all of a tar, whatever the split: it must not hold several."""
+    """Raises InputError if a tar file contains several splits, since timm reads all of it."""
     folders = {part for info, *_ in reader.samples for part in Path(info.path).parts[:-2]}
     splits = sorted(folder for folder in folders if folder.lower() in SPLITS)
     if len(splits) > 1:
         where = shown(options.data_dir or "")
         raise InputError(
-            f"{where} holds {listed(splits)}, and a tar is read whole; pack one split alone, or "
+            f"{where} contains {listed(splits)}, but a .tar file is read as a whole; pack a single split, or "
             "unpack it and give --split"
         )
 
@@ -98,9 +98,9 @@ def _synonyms(split: str) -> tuple[str, ...]:
 
 
 def read_class_map(options: Options) -> dict[str, int]:
-    """Name -> label, by the line that a name stands in; {} without a class map.
+    """Class name -> label, the number of its line; {} without a class map.
 
-    timm's other format is a pickle, which is not read: older versions of timm would run what is in it.
+    timm's other format, a pickle, is refused: older versions of timm would run code from it.
     """
     if not options.class_map:
         return {}

@@ -1,4 +1,4 @@
-"""Loaders over a source: images in [0, 1] in one fixed order, bad samples named, never replaced."""
+"""Loaders: images in [0, 1] in a fixed order; samples that cannot be read are reported, never replaced."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Bad(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """``images`` (n, C, H, W) uint8 and ``labels`` (n,), of ``indices``; without those in ``bad``."""
+    """``images`` (n, C, H, W) uint8, ``labels`` (n,) and ``indices`` of the good samples, and the ``bad`` ones."""
 
     images: Tensor
     labels: list[Any]
@@ -40,7 +40,7 @@ def eval_transform(config: Mapping[str, Any]) -> Any:
     """timm's own evaluation transform up to uint8 (C, H, W), without normalization.
 
     Args:
-        config: of :func:`selplug_timm.models.model.data_config`; the mean colors the border in crop mode "border".
+        config: from :func:`selplug_timm.models.model.data_config`; its mean fills the border in crop mode "border".
     """
     return create_transform(
         config["input_size"],
@@ -57,7 +57,7 @@ def eval_transform(config: Mapping[str, Any]) -> Any:
 class Samples(Dataset[Any]):
     """Chosen samples of a source: position -> (index, image uint8 (C, H, W) or Bad, label).
 
-    A sample that cannot be read is given as a value, not raised, so that it comes out of a worker process as it is.
+    A sample that cannot be read is returned as a ``Bad``, not raised: errors of worker processes lose their details.
     """
 
     def __init__(self, source: Source, indices: np.ndarray, transform: Any) -> None:
@@ -74,16 +74,16 @@ class Samples(Dataset[Any]):
             image, label = self.source.read(index)
         except MemoryError:
             raise
-        except Exception as error:  # decoders of a dozen formats fail in ways of their own on broken bytes
+        except Exception as error:  # each decoder raises its own errors on broken files
             reason = str(error) or type(error).__name__
-            if "cannot identify image file" in reason:  # the rest of that message is an address in memory
+            if "cannot identify image file" in reason:  # the rest of this message is a memory address
                 reason = "not an image"
             return index, Bad(index, self.source.name(index), reason), None
         return index, self.transform(image), label
 
 
 def collate(items: Sequence[tuple[int, Tensor | Bad, Any]]) -> Batch:
-    """Good samples stacked, bad ones beside them."""
+    """Stacks the good samples and lists the bad ones."""
     good = [(index, image, label) for index, image, label in items if not isinstance(image, Bad)]
     images = torch.stack([image for _, image, _ in good]) if good else torch.empty(0, dtype=torch.uint8)
     bad = [image for _, image, _ in items if isinstance(image, Bad)]
@@ -95,14 +95,14 @@ class ImageLoader:
 
     Args:
         samples: what to read.
-        batch_size: N; a batch with bad samples is smaller by them.
-        workers: processes that read, 0 for this one.
-        num_classes: K; labels must lie in [0, K).
-        skip_bad: leave samples out that cannot be read, instead of an error.
-        skipped: gets the name of each sample left out, once.
+        batch_size: N; a batch with bad samples is smaller.
+        workers: number of processes that read, 0 to read in this process.
+        num_classes: K; labels must be in [0, K).
+        skip_bad: leave out samples that cannot be read instead of raising an error.
+        skipped: a list that gets the name of each sample left out, once.
 
     Raises:
-        InputError: while it is iterated, for a sample that cannot be read or a label outside of [0, K).
+        InputError: during iteration, for a sample that cannot be read or a label outside [0, K).
     """
 
     def __init__(
@@ -143,8 +143,8 @@ class ImageLoader:
     def _leave_out(self, bad: Bad) -> None:
         if not self.skip_bad:
             raise InputError(
-                f"sample {bad.number} cannot be read: {bad.name}: {bad.reason}; mend or remove it, or leave such "
-                "samples out with --skip-bad"
+                f"sample {bad.number} cannot be read: {bad.name}: {bad.reason}; repair or remove it, or give "
+                "--skip-bad to leave out such samples"
             )
         if bad.number not in self._counted:
             self._counted.add(bad.number)
@@ -152,15 +152,15 @@ class ImageLoader:
 
 
 class StreamLoader:
-    """The same for data that comes in an order of its own; with ``num_samples`` the first of each class, as they come.
+    """The same for data that can only be read in its own order; ``num_samples`` takes the first samples of each class.
 
-    How many are taken of a class is shared equally among all K, so a class with too few is an error. timm's readers of
-    streams leave out what they cannot read with a line in the log alone; so a pass that ends with fewer samples than
-    the data declares is an error too, or with ``skip_bad`` counted in ``skipped``.
+    ``num_samples`` is divided equally among all K classes, so a class with too few samples is an error. timm's readers
+    of streams skip what they cannot read and only log it. A pass with fewer samples than the data declares is therefore
+    an error too; with ``skip_bad`` the lost samples are counted in ``skipped``.
 
     Raises:
-        InputError: while it is iterated: a label outside of [0, K), a class with too few samples, samples
-            that were lost, a failure of the reader.
+        InputError: during iteration, for a label outside [0, K), a class with too few samples, lost samples, or a
+            failure of the reader.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class StreamLoader:
         self.declared = len(source)
         self.quota: np.ndarray | None = None
         if num_samples is not None:
-            # one more for some classes, by the seed; no class is known to be short of samples yet
+            # The seed chooses the classes that get one more. Which classes have too few samples is not known yet.
             self.quota = quotas(np.full(num_classes, num_samples), num_samples, seed)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -218,20 +218,20 @@ class StreamLoader:
             yield to_unit_range(torch.stack(images)), torch.tensor(labels)
 
     def _ended(self, seen: int, left: np.ndarray | None) -> None:
-        """What a stream has to hold when it is read to its end."""
+        """Checks the number of samples at the end of the stream."""
         lost = self.declared - seen
         if lost > 0 and not self.skip_bad:
             raise InputError(
-                f"the stream gave {seen} of the {self.declared} samples that it declares; its reader leaves out what "
-                "it cannot read: mend the data, or go on without with --skip-bad"
+                f"the stream gave {seen} of the {self.declared} samples that it declares; its reader skips samples "
+                "that it cannot read: repair the data, or give --skip-bad to continue without them"
             )
         if lost > 0 and not self.skipped:
             self.skipped.extend(["a sample that the stream's reader left out"] * lost)
         if left is not None and left.any():
-            short = [f"class {label} by {number}" for label, number in enumerate(left) if number]
+            short = [f"{number} of class {label}" for label, number in enumerate(left) if number]
             raise InputError(
-                f"the stream ended too early for the balanced samples: short of {listed(short)}; lower --num-samples, "
-                "or leave it out"
+                f"the stream has too few samples for a balanced draw: missing {listed(short)}; lower --num-samples, or "
+                "leave it out"
             )
 
 
@@ -252,18 +252,18 @@ def bad_label(label: Any, num_classes: int, name: str) -> InputError:
 
 
 def to_unit_range(images: Tensor) -> Tensor:
-    """uint8 -> float32 in [0, 1], the division that torchvision's ToTensor does."""
+    """uint8 -> float32 in [0, 1], divided as in torchvision's ToTensor."""
     return images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images.to(torch.float32)
 
 
 def _read(dataset: Any, collate_fn: Any, batch_size: int, workers: int) -> Iterator[Any]:
-    """One pass of a DataLoader in dataset order; failures of its processes as one line."""
+    """One pass of a DataLoader in the order of the data; a failure of its processes becomes a message of one line."""
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=collate_fn,
-        # a generator of its own: a pass over the data must not move the global one
+        # Its own generator: reading the data must not change the global one.
         generator=torch.Generator().manual_seed(0),
     )
     batches = iter(loader)
@@ -274,8 +274,8 @@ def _read(dataset: Any, collate_fn: Any, batch_size: int, workers: int) -> Itera
             return
         except InputError:
             raise
-        except Exception as error:  # a worker raises its own error again, with its whole traceback as the message
+        except Exception as error:  # the message of a worker's error is its whole traceback
             lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-            hint = "; with --workers 0 the images are read in this process" if workers else ""
+            hint = "; --workers 0 reads the images in this process" if workers else ""
             raise InputError(f"the data cannot be read: {lines[-1].strip()}{hint}") from error
         yield batch

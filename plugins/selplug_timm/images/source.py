@@ -1,4 +1,4 @@
-"""The data as timm reads it, with the questions answered that an audit asks before it reads an image."""
+"""The data as timm reads it, with labels and names that an audit needs before it reads images."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Source:
     """A timm dataset: its labels, class names and sample names without reading images, and one image at a time.
 
     Attributes:
-        dataset: what timm made.
+        dataset: timm's dataset.
         stream: whether samples come in the dataset's own order only (``wds/``, ``tfds/``, ``hfids/``).
         class_to_idx: class name -> label; empty if the data does not name its classes.
-        labels: (N,), int64, or None if they are not known without reading the images.
+        labels: (N,), int64, or None if they are unknown until the images are read.
     """
 
     def __init__(self, dataset: Any, image_mode: str) -> None:
@@ -39,26 +39,26 @@ class Source:
         self.labels = None if self.stream else _labels(dataset)
 
     def __len__(self) -> int:
-        """The number of samples, 0 if a stream does not say it."""
+        """The number of samples, 0 if a stream does not declare it."""
         return len(self.dataset)
 
     def name(self, index: int) -> str:
-        """What to call a sample: its file name below the data folder, or its number."""
+        """The name of a sample: its file name relative to the data folder, or its number."""
         name: Any = None
         if self.reader is not None:
             try:
                 name = self.reader.filename(index)
-            except Exception:  # a name is a courtesy; a sample so broken that it has none is called by its number
+            except Exception:  # a sample may be too broken to have a name; its number is used then
                 name = None
         elif isinstance(getattr(self.dataset, "samples", None), list):
             name = os.path.relpath(self.dataset.samples[index][0], self.dataset.root)
         return shown(str(name)) if name else f"sample {index}"
 
     def read(self, index: int) -> tuple[Image.Image, Any]:
-        """One image as PIL image of ``image_mode``, fully decoded, and its label.
+        """One image as a decoded PIL image of ``image_mode``, and its label.
 
-        timm's own dataset puts the next sample in the place of one that it cannot read, so its reader is asked
-        directly. Raises whatever the reader or the decoder raises.
+        Uses timm's reader directly, since timm's dataset replaces a sample that it cannot read by the next one. Errors
+        of the reader and the decoder pass through.
         """
         with _StrictDecoding():
             if self.reader is None:
@@ -69,9 +69,9 @@ class Source:
                 return image.convert(self.image_mode), label
 
     def release(self) -> None:
-        """Closes the tar files that timm's reader keeps open in this process after it has read from them.
+        """Closes the tar files that timm's reader keeps open in this process.
 
-        Left open, they would be shared, position and all, by the processes that a later pass starts.
+        Otherwise the processes of a later pass would share them, including their read position.
         """
         states = getattr(self.reader, "tar_state", None) or {}
         for state in states.values() if isinstance(states, dict) else [states]:
@@ -82,10 +82,10 @@ class Source:
 
 
 def read_file(path: str, channels: int) -> Image.Image:
-    """One image file, fully decoded: RGB for 3 channels, gray for 1.
+    """Decodes one image file: RGB for 3 channels, gray for 1.
 
     Raises:
-        InputError: no such file, or it cannot be read as an image.
+        InputError: there is no such file, or it is not a readable image.
     """
     try:
         with _StrictDecoding(), Image.open(path) as image:
@@ -94,7 +94,7 @@ def read_file(path: str, channels: int) -> Image.Image:
         raise InputError(f"no image file {shown(path)}") from error
     except MemoryError:
         raise
-    except Exception as error:  # decoders of a dozen formats fail in ways of their own on broken bytes
+    except Exception as error:  # each decoder raises its own errors on broken files
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
         raise InputError(f"the image {shown(path)} cannot be read: {reason}") from error
 
@@ -109,7 +109,7 @@ def open_source(options: Options, channels: int, *, is_training: bool = False) -
         is_training: streams are shuffled and repeat.
 
     Raises:
-        InputError: no data there, a split that is not there, an unknown dataset, a missing package.
+        InputError: there is no data or no such split, the dataset is unknown, or a package is missing.
     """
     prefix = dataset_kind(options)
     if prefix == "":
@@ -133,9 +133,9 @@ def open_source(options: Options, channels: int, *, is_training: bool = False) -
     except ImportError as error:
         package = REMOTE_PREFIXES.get(prefix, error.name)
         raise InputError(
-            f"{options.dataset} is read by the package {package}, which is not installed; pip install {package}"
+            f"{options.dataset} needs the package {package}, which is not installed; pip install {package}"
         ) from error
-    except Exception as error:  # seven kinds of reader, each with errors of its own
+    except Exception as error:  # each of the seven kinds of reader raises its own errors
         raise InputError(_cannot_read(options, prefix, error)) from error
     source = Source(dataset, image_mode)
     if not source.stream and len(source) == 0:
@@ -150,13 +150,13 @@ def _image_mode(channels: int) -> str:
 
 
 def _cannot_read(options: Options, prefix: str, error: Exception) -> str:
-    said = str(error).partition("\n")[0] or type(error).__name__
-    if prefix == "" and "Found 0 images" in said:
-        mapped = ", with a folder that the class map names" if options.class_map else ""
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    if prefix == "" and "Found 0 images" in reason:
+        mapped = ", and folders that are in the class map" if options.class_map else ""
         return f"no images in {_where(options)}; expected one folder per class with .jpg, .jpeg or .png files{mapped}"
-    fetch = prefix == "torch" and "not found" in said and not options.dataset_download
-    hint = "; --dataset-download fetches it" if fetch else ""
-    return f"{_where(options)} cannot be read: {said}{hint}"
+    fetch = prefix == "torch" and "not found" in reason and not options.dataset_download
+    hint = "; --dataset-download downloads it" if fetch else ""
+    return f"{_where(options)} cannot be read: {reason}{hint}"
 
 
 def _where(options: Options) -> str:
@@ -175,12 +175,12 @@ def _class_to_idx(dataset: Any) -> dict[str, int]:
 
 
 def _joined(name: Any) -> str:
-    """torchvision's ImageNet gives several words for a class."""
+    """The name of a class as one text: torchvision's ImageNet gives several names per class."""
     return ", ".join(map(str, name)) if isinstance(name, tuple) else str(name)
 
 
 def _labels(dataset: Any) -> np.ndarray | None:
-    """(N,) from what a reader keeps in memory or in a column; None if no such thing is known of it."""
+    """Labels (N,) that a reader keeps in memory or in a column; None if it does not."""
     reader: Any = getattr(dataset, "reader", None)
     values: Any = None
     if hasattr(reader, "iter_targets"):  # Hugging Face datasets
@@ -199,15 +199,15 @@ def _labels(dataset: Any) -> np.ndarray | None:
     if labels.shape != (len(dataset),) or labels.dtype.kind not in "iu":
         raise InputError(
             f"expected one class number per sample, got labels of shape {labels.shape} and type {labels.dtype}; "
-            "give --target-key the column of the class"
+            "give the column of the class with --target-key"
         )
     return labels.astype(np.int64)
 
 
 class _StrictDecoding:
-    """Pillow pads truncated files with gray if anybody has set its global switch; not while we read.
+    """Makes Pillow refuse truncated files while we read, even if its global switch is set to fill them with gray.
 
-    Several threads may read at once: the first turns the switch off, the last puts it back.
+    Several threads may read at once: the first turns the switch off, the last restores it.
     """
 
     lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""What an unmodified train script meets in place of timm's and argparse's own parts while it runs."""
+"""Replaces parts of timm and argparse while an unmodified train script runs, so that the hooks take part."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def patched(run: TrainingRun) -> Iterator[None]:
-    """Leads parser, task, scheduler and summary of a train script past ``run``; all as before after the block."""
+    """Connects parser, task, scheduler and summary of a train script to ``run`` inside the block."""
     with ExitStack() as stack:
         _patch_parser(stack, run)
         _patch_tasks(stack, run)
@@ -33,9 +33,9 @@ def patched(run: TrainingRun) -> Iterator[None]:
 
 
 def _patch_parser(stack: ExitStack, run: TrainingRun) -> None:
-    """The parser that knows ``--model`` gets our flags.
+    """Adds our flags to the parser that has ``--model``.
 
-    Methods are replaced, not the class: argparse's own code looks its class up by name to find its parents' methods.
+    Replaces methods, not the class: argparse looks up its class by name to find inherited methods.
     """
     parser_class = argparse.ArgumentParser
     set_defaults, parse_known_args = parser_class.set_defaults, parser_class.parse_known_args
@@ -43,7 +43,7 @@ def _patch_parser(stack: ExitStack, run: TrainingRun) -> None:
     def is_main(parser: argparse.ArgumentParser) -> bool:
         return any("--model" in action.option_strings for action in parser._actions)
 
-    # A YAML file comes in by set_defaults; it checks nothing, but flags that are there by then take its values.
+    # A YAML file is read by set_defaults. It checks nothing, but existing flags take its values.
     @wraps(set_defaults)
     def with_defaults(self: argparse.ArgumentParser, **kwargs: Any) -> None:
         if is_main(self):
@@ -67,7 +67,7 @@ def _patch_tasks(stack: ExitStack, run: TrainingRun) -> None:
     plain: type = timm.task.ClassificationTask
 
     class HookedClassificationTask(plain):  # type: ignore[misc]
-        """timm's task; only the names ``input``, ``target``, ``loss`` and ``output`` are taken from it."""
+        """timm's task with the hooks. It relies only on the names ``input``, ``target``, ``loss`` and ``output``."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
@@ -75,7 +75,7 @@ def _patch_tasks(stack: ExitStack, run: TrainingRun) -> None:
                 run.attach(self.trainable_module, self.criterion)
 
         def prepare_distributed(self, device_ids: Any = None, **kwargs: Any) -> Any:
-            # timm's script gives the list of devices on a CPU, too, where torch takes none.
+            # timm's script passes a list of devices on a CPU too, where torch accepts none.
             on_cpu = next(self.trainable_module.parameters()).device.type == "cpu"
             return super().prepare_distributed(device_ids=None if on_cpu else device_ids, **kwargs)
 
@@ -89,13 +89,13 @@ def _patch_tasks(stack: ExitStack, run: TrainingRun) -> None:
 
     begin = TrainingTask.__init__
 
-    # Whatever else trains (distillation, multi-label, a task of the user's own) would do so without the hooks.
+    # Other tasks (distillation, multi-label, the user's own) would train without the hooks.
     @wraps(begin)
     def checked(self: Any, *args: Any, **kwargs: Any) -> None:
         if run.active and not isinstance(self, HookedClassificationTask):
             raise InputError(
                 f"{' and '.join(run.active)} cannot take part in {type(self).__name__}: training hooks work with "
-                "timm's ClassificationTask alone; leave out the flags of the hooks, or those that ask for this task"
+                "timm's ClassificationTask only; leave out the flags of the hooks, or the flags that choose this task"
             )
         begin(self, *args, **kwargs)
 
@@ -105,7 +105,7 @@ def _patch_tasks(stack: ExitStack, run: TrainingRun) -> None:
 
 
 def _patch_epochs(stack: ExitStack, run: TrainingRun) -> None:
-    """The task is not told the epoch. The scheduler is told each that begins, the summary each that ended."""
+    """Passes epochs to ``run``: the scheduler knows when one begins, the summary when one ends, the task neither."""
     schedulers: Any = timm.scheduler
     utils: Any = timm.utils
     create, summarize = schedulers.create_scheduler_v2, utils.update_summary
@@ -150,7 +150,7 @@ def _announcing(step: Callable[..., Any], run: TrainingRun) -> Callable[..., Any
 
 
 def _replace(stack: ExitStack, holder: Any, name: str, value: Any) -> None:
-    """Until the stack closes; an attribute that the holder only inherits is its parents' again after that."""
+    """Replaces an attribute until the stack closes; an inherited attribute is inherited again afterwards."""
     own = vars(holder).get(name)
     if name in vars(holder):
         stack.callback(setattr, holder, name, own)

@@ -1,4 +1,4 @@
-"""Runs timm's own, unmodified train script with the training hooks of selplug in it."""
+"""Runs timm's unmodified train script with the training hooks of selplug."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from selplug.core.errors import InputError, SelplugError
 
 OLDEST = (1, 0, 27)
 USAGE = "usage: python -m selplug_timm SCRIPT|train [ARGUMENTS OF THE SCRIPT ...]"
-#: The word, not a path, that stands for the train script of our own; a file of this name is ``./train``.
+#: This word stands for our own train script; a file of this name is ``./train``.
 OWN = "train"
 
 
 def run(script: str | Path, arguments: Sequence[str]) -> None:
-    """Runs ``python SCRIPT ARGUMENTS`` in this process, the flags of every training hook on its parser.
+    """Runs ``python SCRIPT ARGUMENTS`` in this process, with the flags of every training hook added to its parser.
 
-    Everything that was replaced is back when this returns or raises.
+    Everything that was replaced is restored when this returns or raises.
 
     Args:
         script: timm's ``train.py``, edited or not, of timm 1.0.27 or later; or ``train`` for that of ``selplug train``.
-        arguments: for the script, ours among them.
+        arguments: the arguments of the script and of the hooks.
 
     Raises:
-        SystemExit: the script's own exit code, 1 after an exception of its own, whose traceback is shown.
-        SelplugError: there is no such script, it is no timm train script, timm is too old, or a hook that was asked for
-            cannot take part.
+        SystemExit: the script's exit code; 1 after an exception in the script, whose traceback is shown.
+        SelplugError: there is no such script, it is not a timm train script, timm is too old, or an active hook cannot
+            take part.
     """
     path = None if script == OWN else Path(script)
     if path is not None and not path.is_file():
         raise InputError(
-            f"there is no script {str(script)!r}; timm's train.py is not part of the timm package, take it from timm's "
+            f"there is no script {str(script)!r}; timm's train.py is not part of the timm package, copy it from timm's "
             "repository"
         )
     check_timm(timm.__version__)
@@ -52,19 +52,19 @@ def run(script: str | Path, arguments: Sequence[str]) -> None:
         with patched(training), _command_line(path, arguments):
             _run_script(path)
     except SystemExit as stop:
-        # --help ends here, too, before there are arguments.
+        # --help ends here too, before there are arguments.
         if not stop.code:
             training.check_attached()
         raise
     finally:
         training.close()
     if training.args is None:
-        raise InputError(f"{script} is no timm train script: it made no parser with --model")
+        raise InputError(f"{script} is not a timm train script: it made no parser with --model")
     training.check_attached()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """``python -m selplug_timm``, for torchrun: as ``selplug timm-train``."""
+    """``python -m selplug_timm``: the same as ``selplug timm-train``, for torchrun."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0].startswith("-"):
         wanted = given[:1] in (["-h"], ["--help"])
@@ -78,13 +78,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def check_timm(version: str) -> None:
-    """Raises InputError if timm is older than 1.0.27, whose training tasks are others."""
+    """Raises InputError if timm is older than 1.0.27, which has other training tasks."""
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:3])
     if numbers < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise InputError(
             f'training hooks need timm {oldest} or later, found {version}: pip install --upgrade "timm>={oldest}", and '
-            "take the train.py of that version"
+            "use the train.py of that version"
         )
 
 
@@ -98,14 +98,14 @@ def _run_script(path: Path | None) -> None:
             runpy.run_path(str(path), run_name="__main__")
     except SelplugError:
         raise
-    except Exception:  # the script's own; an OSError, say, must not pass for one of ours
+    except Exception:  # an error of the script, such as an OSError, must not look like one of ours
         traceback.print_exc()
         raise SystemExit(1) from None
 
 
 @contextmanager
 def _command_line(path: Path | None, arguments: Sequence[str]) -> Iterator[None]:
-    """What ``python SCRIPT ARGUMENTS`` finds: its arguments, and modules beside the script."""
+    """Sets ``sys.argv`` and the import path as ``python SCRIPT ARGUMENTS`` would."""
     argv, search = sys.argv, sys.path
     sys.argv = [OWN if path is None else str(path), *arguments]
     sys.path = [*([] if path is None else [str(path.resolve().parent)]), *search]

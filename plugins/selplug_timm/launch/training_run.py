@@ -1,4 +1,4 @@
-"""One run of a train script, as its hooks see it: which take part, where it stands, what is logged and saved."""
+"""One run of a train script with its hooks: which are active, the present epoch, what is logged and saved."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _logger = logging.getLogger("train")
 
 
 class TrainingRun:
-    """Told by the patches what the script does; passes it on to the hooks.
+    """Receives the script's events from the patches and passes them to the hooks.
 
     Args:
-        hooks: all there are, by name.
+        hooks: all installed hooks, by name.
 
     Attributes:
-        active: those that the arguments ask for; empty before these are parsed.
-        args: the parsed arguments, None before.
+        active: the hooks that the arguments switch on; empty until these are parsed.
+        args: the parsed arguments, None until then.
     """
 
     def __init__(self, hooks: Mapping[str, TrainingHook]) -> None:
@@ -43,22 +43,22 @@ class TrainingRun:
         self._attached = False
         self._rank = 0
         self._epoch = 0
-        self._announced: int | None = None  # the epoch that hooks know of
+        self._announced: int | None = None  # the last epoch that was passed to the hooks
         self._batches = 0
         self._task_loss: Tensor | None = None  # summed over the batches of the epoch
         self._rows: list[tuple[int, float, dict[str, dict[str, float]]]] = []
 
     def extend(self, parser: argparse.ArgumentParser) -> None:
-        """Puts the flags of all hooks on the script's parser, once."""
+        """Adds the flags of all hooks to the script's parser, once."""
         if parser not in self._parsers:
             self._parsers.add(parser)
             add_flags(self.hooks, parser)
 
     def parsed(self, args: argparse.Namespace) -> None:
-        """The script has its arguments.
+        """Called when the script has parsed its arguments.
 
         Raises:
-            InputError: those of a hook do not fit.
+            InputError: the arguments of a hook are wrong.
         """
         self.args = args
         self.active = {name: hook for name, hook in self.hooks.items() if hook.active(args)}
@@ -66,48 +66,46 @@ class TrainingRun:
         self.resumed(0)
 
     def attach(self, model: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """The script has built its task around this model and this loss.
+        """Called when the script has built its task with this model and this loss.
 
         Raises:
             SelplugError: a hook cannot work with it.
         """
         if self._attached:
-            raise InputError(
-                "the script built a second ClassificationTask, which training hooks cannot follow; train one per run"
-            )
+            raise InputError("the script built a second ClassificationTask, but training hooks work with one per run")
         context = _context(model, criterion, self._arguments())
         self._rank = context.rank
         cuda = [context.device] if context.device.type == "cuda" else []
-        # The run draws the same random numbers as without hooks.
+        # The run must draw the same random numbers as without hooks.
         with torch.random.fork_rng(devices=cuda):
             for hook in self.active.values():
                 hook.attach(model, self._arguments(), context)
         self._attached = True
 
     def check_attached(self) -> None:
-        """Raises InputError if hooks are asked for and the script has not built the task that they attach to."""
+        """Raises InputError if there are active hooks and the script has not built the task that they attach to."""
         if self.active and not self._attached:
             raise InputError(
                 f"{' and '.join(self.active)} could not take part: the script built no timm.task.ClassificationTask; "
-                "give timm's train.py as of timm 1.0.27 or later, or a script that trains by that task"
+                "use timm's train.py of timm 1.0.27 or later, or a script that trains with this task"
             )
 
     def resumed(self, epoch: int | None) -> None:
-        """A checkpoint gave the epoch to start at, which ``--start-epoch`` overrides."""
+        """Sets the first epoch from a checkpoint; ``--start-epoch`` overrides it."""
         start = getattr(self._arguments(), "start_epoch", None)
         self._epoch = start if start is not None else epoch or 0
 
     def begins(self, epoch: int) -> None:
-        """The next batch is of this epoch."""
+        """Called before the first batch of this epoch."""
         if self._batches:
             self._finish()
         self._epoch = epoch
 
     def ended(self, epoch: int) -> None:
-        """The script summarizes this epoch.
+        """Called when the script summarizes this epoch.
 
         Raises:
-            InputError: nothing was trained through the task, or in another epoch than hooks were told.
+            InputError: no batch went through the task, or the hooks were in another epoch.
         """
         if not self.active:
             return
@@ -117,13 +115,13 @@ class TrainingRun:
         last = self._rows[-1][0] if self._rows else None
         if self._rank == 0 and last != epoch:
             raise InputError(
-                f"the script says that it trained epoch {epoch}, but {'no batch' if last is None else f'epoch {last}'} "
-                "went through its ClassificationTask: training hooks cannot follow this script"
+                f"the script reports epoch {epoch}, but {'no batch' if last is None else f'epoch {last}'} went through "
+                "its ClassificationTask: training hooks cannot work with this script"
             )
         self._epoch = epoch + 1
 
     def on_batch(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch as the hooks change it."""
+        """The batch after all hooks have changed it."""
         if not isinstance(images, Tensor):
             raise InputError(
                 f"training hooks need batches of image tensors, got {type(images).__name__} (NaFlex loader?)"
@@ -145,7 +143,7 @@ class TrainingRun:
             if extra is not None:
                 if extra.ndim:
                     raise PluginError(
-                        f"the training hook {name} gave a loss of shape {tuple(extra.shape)}, not a scalar"
+                        f"expected a scalar loss from the training hook {name}, got shape {tuple(extra.shape)}"
                     )
                 loss = loss + extra
         self._batches += 1
@@ -161,7 +159,7 @@ class TrainingRun:
         self._rows.clear()
 
     def close(self) -> None:
-        """All hooks let go of the model."""
+        """Detaches all hooks from the model."""
         for hook in self.active.values():
             hook.close()
 
@@ -174,21 +172,21 @@ class TrainingRun:
         return math.nan if self._task_loss is None else float(self._task_loss) / self._batches
 
     def _log(self) -> None:
-        """Once per log interval of updates, as the script does, which counts batches that accumulate as one."""
+        """Logs once per log interval. Like the script, it counts updates, not the batches accumulated in them."""
         steps = max(1, getattr(self.args, "grad_accum_steps", 1) or 1)
         update, more = divmod(self._batches - 1, steps)
         interval = max(1, getattr(self.args, "log_interval", 50) or 50)
         if self._rank == 0 and more == 0 and update % interval == 0:
-            self._say(f"[{update:>4d}]", {name: dict(hook.scalars()) for name, hook in self.active.items()})
+            self._log_line(f"[{update:>4d}]", {name: dict(hook.scalars()) for name, hook in self.active.items()})
 
     def _finish(self) -> None:
         if self._rank == 0:
             values = {name: dict(hook.scalars()) for name, hook in self.active.items()}
-            self._say("mean  ", values)
+            self._log_line("mean  ", values)
             self._rows.append((self._epoch, self._mean_task_loss(), values))
         self._batches, self._task_loss = 0, None
 
-    def _say(self, where: str, values: Mapping[str, Mapping[str, float]]) -> None:
+    def _log_line(self, where: str, values: Mapping[str, Mapping[str, float]]) -> None:
         parts = [f"Hooks: {self._epoch} {where}  task loss: {self._mean_task_loss():#.4g}"]
         for name, scalars in values.items():
             shown = [f"{key} {value:.4g}" for key, value in scalars.items() if "/" not in key]
@@ -200,7 +198,7 @@ def _context(
     model: nn.Module, criterion: Callable[[Tensor, Tensor], Tensor], args: argparse.Namespace
 ) -> TrainingContext:
     if isinstance(model, torch.jit.ScriptModule):
-        raise InputError("training hooks cannot look into a model made by torch.jit: leave out --torchscript")
+        raise InputError("training hooks cannot attach to a model made by torch.jit: leave out --torchscript")
     parameter = next(model.parameters())
     data: Any = timm.data
     config = data.resolve_data_config(vars(args), model=model, verbose=False)
@@ -211,7 +209,7 @@ def _context(
         dtype=parameter.dtype,
         input_size=tuple(config["input_size"]),
         images=noise.to(parameter.device, parameter.dtype),
-        # as timm's loader does, whose configurations have three values for gray images, too
+        # as in timm's loader: its configurations have three values for gray images too
         normalize=(adapt(config["mean"], channels), adapt(config["std"], channels)),
         criterion=criterion,
         num_classes=getattr(args, "num_classes", None),
@@ -221,9 +219,9 @@ def _context(
 
 
 def _append(path: Path, row: Mapping[str, float]) -> None:
-    """One row; a header above it where the file is new, or was begun with other columns.
+    """Appends one row, with a header first if the file is new or has other columns.
 
-    A hook's NaN, nothing to tell, stays empty; a loss of NaN is told.
+    A hook's NaN means "no value" and is left empty; a loss of NaN is written.
     """
     header = list(row)
     begun = path.is_file() and path.stat().st_size > 0

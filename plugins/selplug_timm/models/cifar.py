@@ -1,7 +1,7 @@
 """The CIFAR ResNets of He et al. 2015 (arXiv 1512.03385, section 4.2) as timm models.
 
-Three stages of 16, 32 and 64 channels, n blocks of two 3x3 convolutions each, so 6n + 2 layers; shortcuts are the
-paper's option A: every second pixel, and channels of zeros for the new ones, without parameters. Importing this module
+Three stages of 16, 32 and 64 channels with n blocks of two 3x3 convolutions each, so 6n + 2 layers. Shortcuts are the
+paper's option A, without parameters: every second pixel, and zeros for the new channels. Importing this module
 registers ``resnet20_cifar``, ``resnet32_cifar``, ``resnet44_cifar`` and ``resnet56_cifar``.
 """
 
@@ -24,7 +24,7 @@ WIDTHS = (16, 32, 64)
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and an option A shortcut: (N, in_chs, H, W) -> (N, out_chs, H / stride, W / stride).
 
-    ``act1`` and ``act2`` are modules of their own, so that each nonlinearity has a name to be recorded under.
+    ``act1`` and ``act2`` are separate modules, so that each nonlinearity is recorded under its own name.
     """
 
     def __init__(self, in_chs: int, out_chs: int, stride: int) -> None:
@@ -47,7 +47,7 @@ class BasicBlock(nn.Module):
         if self.stride != 1:
             x = x[:, :, :: self.stride, :: self.stride]
         if self.new_chs:
-            # half of the zeros on either side, as in the public weights
+            # half of the zeros on each side, as in the public weights
             before = self.new_chs // 2
             x = F.pad(x, (0, 0, 0, 0, before, self.new_chs - before))
         return x
@@ -88,13 +88,13 @@ class CifarResNet(nn.Module):
         return self.fc
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """A new random classifier; 0 classes leave the pooled features (N, 64) as they are."""
+        """Sets a new random classifier; with 0 classes the model returns the pooled features (N, 64)."""
         self.num_classes = num_classes
         pool_type = self.global_pool.pool_type if global_pool is None else global_pool
         self.global_pool, self.fc = create_classifier(self.num_features, num_classes, pool_type=pool_type)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Whether blocks keep nothing for the backward pass but run a second time in it."""
+        """Whether blocks run again in the backward pass instead of storing their activations."""
         self.grad_checkpointing = enable
 
     def forward_features(self, x: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class CifarResNet(nn.Module):
 
 
 def rename_public_keys(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The layout of the public CIFAR ResNet weights (``linear`` for the classifier) in our names (``fc``)."""
+    """Renames the classifier of the public CIFAR ResNet weights (``linear``) to ours (``fc``)."""
     return {
         "fc." + key.removeprefix("linear.") if key.startswith("linear.") else key: tensor
         for key, tensor in state_dict.items()

@@ -1,4 +1,4 @@
-"""What a training run of timm left: the flags in its ``args.yaml``, so that nobody has to repeat them."""
+"""Reads the flags of a timm training run from its ``args.yaml``, so that users need not repeat them."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from selplug.core.errors import InputError
 from ..paths import listed, shown
 
 ARGUMENTS = "args.yaml"
-#: Flags of the train script that say what the model is and what its images are, spelled as our options.
+#: Flags of the train script that describe the model and its images and have the same names as our options.
 _SAME_NAME = (
     "num_classes", "in_chans", "img_size", "input_size", "mean", "std", "crop_pct", "interpolation", "gp",
     "dataset", "class_map", "input_key", "target_key",
 )  # fmt: skip
-#: The checkpoint to take of a run, the first that is there.
+#: The checkpoints of a run; the first one found is used.
 _CHECKPOINTS = ("model_best.pth.tar", "last.pth.tar")
 
 
 def with_run(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
-    """Fills in, from the ``args.yaml`` of a training run, the options that are not given.
+    """Fills in missing options from the ``args.yaml`` of a training run.
 
     Args:
-        model: the folder of a run or a checkpoint in it; or any other model spec, for which the ``args.yaml`` beside
-            ``options["checkpoint"]`` counts if it names the same model.
+        model: the folder of a run, a checkpoint in it, or any other model spec. For another spec, the ``args.yaml`` in
+            the folder of ``options["checkpoint"]`` is used if it names the same model.
         options: None and empty text count as not given.
 
     Returns:
-        The model spec, the options, and for the report which file was read, which options it gave, and the flags of
-        the run that are set; None if none.
+        The model spec, the options, and facts for the report: the file that was read, the options taken from it, and
+        the flags of the run that are set. The facts are None if there is no run.
 
     Raises:
-        InputError: a folder or file that is no run, or an ``args.yaml`` that cannot be read.
+        InputError: the folder or file is not a run, or its ``args.yaml`` cannot be read.
     """
     given = {name: value for name, value in options.items() if value is not None and value != ""}
     path = Path(model)
@@ -57,7 +57,7 @@ def with_run(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any
     if not (folder / ARGUMENTS).is_file():
         return model, given, None
     arguments = _read(folder / ARGUMENTS, required=is_run)
-    if not is_run and arguments.get("model") != model:  # weights that went into another model
+    if not is_run and arguments.get("model") != model:  # the weights were taken from another model
         return model, given, None
     filled = {name: value for name, value in _options(arguments).items() if name not in _overruled(given)}
     merged = {**filled, **given}
@@ -67,7 +67,7 @@ def with_run(model: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any
 
 def _facts(folder: Path, filled: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     # Most of timm's flags are unset in any run.
-    # Not "in (..., False)": an alpha of 0 is a fact.
+    # Not "in (..., False)": an alpha of 0 must be reported.
     given = {n: value for n, value in arguments.items() if value is not False and value not in (None, "", [], {})}
     return {
         "file": shown(folder / ARGUMENTS),
@@ -77,7 +77,10 @@ def _facts(folder: Path, filled: Mapping[str, Any], arguments: Mapping[str, Any]
 
 
 def _overruled(given: Mapping[str, Any]) -> set[str]:
-    """One way to give a size wins over the run's other; arguments of the model join those of the run."""
+    """Options of the run that the given ones replace: any way to give a size replaces all sizes of the run.
+
+    Arguments of the model are added to those of the run.
+    """
     sizes = {"img_size", "input_size"}
     return (set(given) - {"model_kwargs"}) | (sizes if sizes & set(given) else set())
 
@@ -101,15 +104,15 @@ def _read(path: Path, *, required: bool) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         first_line = str(error).partition("\n")[0]
-        raise InputError(f"{shown(path)} cannot be read as YAML: {first_line}; remove or mend it") from error
-    # Other tools write files of this name, too.
+        raise InputError(f"{shown(path)} cannot be read as YAML: {first_line}; remove or repair it") from error
+    # Other tools write files of this name too.
     if isinstance(content, dict) and isinstance(content.get("model"), str) and "num_classes" in content:
         return content
     if required:
         keys = listed([str(key) for key in content]) if isinstance(content, dict) else type(content).__name__
         raise InputError(
-            f"{shown(path)} is not what timm's train script writes: expected its flags, model and num_classes among "
-            f"them, got {keys or 'nothing'}"
+            f"{shown(path)} was not written by timm's train script: expected its flags, including model and "
+            f"num_classes, got {keys or 'nothing'}"
         )
     return {}
 

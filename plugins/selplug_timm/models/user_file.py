@@ -1,4 +1,4 @@
-"""Models of the user's own: ``FILE.py:factory``, a callable in a Python file that returns an nn.Module."""
+"""The user's own models: ``FILE.py:factory``, a callable in a Python file that returns an nn.Module."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from ..paths import listed, shown
 
 
 def is_file_spec(spec: str) -> bool:
-    """Whether a model spec means a Python file: ``FILE.py`` or ``FILE.py:name``."""
+    """Whether a model spec is a Python file: ``FILE.py`` or ``FILE.py:name``."""
     return spec.endswith(".py") or ".py:" in spec
 
 
 def build_from_file(spec: str, kwargs: Mapping[str, Any], if_taken: Mapping[str, Any]) -> nn.Module:
-    """Calls ``factory(**kwargs)`` of ``FILE.py:factory``; a module found there instead of a factory is taken as it is.
+    """Calls ``factory(**kwargs)`` of ``FILE.py:factory``; if ``factory`` is already an nn.Module, it is used as it is.
 
-    While the file runs, its folder comes first in the import path, as if it were run as a script.
+    While the file runs, its folder is first in the import path, as for a script.
 
     Args:
         spec: ``FILE.py:factory``.
         kwargs: keyword arguments of the factory.
-        if_taken: further ones, given only if the factory has a parameter of that name.
+        if_taken: further arguments, passed only if the factory has a parameter of that name.
 
     Raises:
-        InputError: no such file or name, the file or the factory raises, or the result is no nn.Module.
+        InputError: there is no such file or name, the file or the factory raises, or the result is not an nn.Module.
     """
     file, _, name = spec.rpartition(":") if not spec.endswith(".py") else (spec, "", "")
     path = Path(file)
@@ -49,9 +49,9 @@ def build_from_file(spec: str, kwargs: Mapping[str, Any], if_taken: Mapping[str,
         arguments = {**{key: value for key, value in if_taken.items() if _takes(factory, key)}, **kwargs}
         try:
             model = factory(**arguments)
-        except Exception as error:  # the code is the user's and may fail in any way
+        except Exception as error:  # the user's code may raise any error
             given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-            raise InputError(f"{shown(path)}: {name}({given}) raised {_said(error)}") from error
+            raise InputError(f"{shown(path)}: {name}({given}) raised {_described(error)}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"{shown(path)}: expected {name}() to return an nn.Module, got {type(model).__name__}")
     return model
@@ -69,20 +69,20 @@ def _importing_beside(path: Path) -> Iterator[None]:
 
 
 def _run(path: Path) -> ModuleType:
-    # a private name: the user's models.py must not stand in for anybody's module of that name
+    # A private name: the user's models.py must not replace another module of that name.
     name = f"_selplug_model_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{shown(path)} cannot be imported; expected a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look classes up by it
+    sys.modules[name] = module  # dataclasses and pickle look up classes here
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
         if not isinstance(error, (Exception, SystemExit)):
             raise
-        raise InputError(f"{shown(path)} cannot be run: {_said(error)}") from error
+        raise InputError(f"{shown(path)} cannot be run: {_described(error)}") from error
     return module
 
 
@@ -106,10 +106,10 @@ def _find(module: ModuleType, name: str, path: Path) -> Any:
 def _takes(factory: Any, key: str) -> bool:
     try:
         parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):  # some callables made in C have no signature
+    except (TypeError, ValueError):  # some callables written in C have no signature
         return False
     return key in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-def _said(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,4 +1,4 @@
-"""The flags of ``selplug train``: names, meanings and defaults of timm's train script, those that most runs need."""
+"""The flags of ``selplug train``: a selection from timm's train script, with the same names, meanings and defaults."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[argparse.Na
     """The flags of a run, and the text of its ``args.yaml``.
 
     Raises:
-        InputError: a YAML file that cannot be read or has an unknown name in it, a value out of its range.
-        SystemExit: what argparse cannot read, with code 2; 0 after ``--help``.
+        InputError: a YAML file cannot be read or has an unknown flag, or a value is out of range.
+        SystemExit: with code 2 for arguments that argparse cannot parse, 0 after ``--help``.
     """
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("-c", "--config", default="", metavar="FILE", help="YAML file with defaults for the flags below")
@@ -35,10 +35,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[argparse.Na
 
 
 def make_parser(first: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """The parser of the command; the flags of ``first`` show in its help."""
+    """The parser of the command; its help includes the flags of ``first``."""
     parser = argparse.ArgumentParser(
         prog="selplug train",
-        description="Train an image classifier on timm's parts. Flags are those of timm's train script.",
+        description="Train an image classifier with timm. The flags are those of timm's train script.",
         parents=[first],
     )
     _data(parser.add_argument_group("data"))
@@ -56,7 +56,7 @@ def _data(group: argparse._ArgumentGroup) -> None:
     add("--dataset", default="", metavar="NAME", help="type and name, as in hfds/NAME (default: a folder or tar)")
     add("--train-split", default="train", metavar="NAME", help="(default: train)")
     add("--val-split", default="validation", metavar="NAME", help="(default: validation)")
-    add("--dataset-download", action="store_true", help="allow torch/ and tfds/ to load")
+    add("--dataset-download", action="store_true", help="allow torch/ and tfds/ to download")
     add("--class-map", default="", metavar="FILENAME", help="file that maps class names to indices")
     add("--input-key", default=None, help="data set key of the images")
     add("--target-key", default=None, help="data set key of the labels")
@@ -94,14 +94,14 @@ def _optimizer(group: argparse._ArgumentGroup) -> None:
     add("--clip-mode", default="norm", choices=("norm", "value", "agc"), help="(default: norm)")
     add("--sched", default="cosine", metavar="SCHEDULER", help="(default: cosine)")
     add("--lr", type=float, default=None, metavar="LR", help="learning rate (default: from --lr-base)")
-    add("--lr-base", type=float, default=0.1, metavar="LR", help="for --lr-base-size images a step (default: 0.1)")
+    add("--lr-base", type=float, default=0.1, metavar="LR", help="for --lr-base-size images per step (default: 0.1)")
     add("--lr-base-size", type=int, default=256, metavar="DIV", help="(default: 256)")
     add("--lr-base-scale", default="", metavar="SCALE", choices=("", "linear", "sqrt"), help="(default: by optimizer)")
     add("--warmup-lr", type=float, default=1e-5, metavar="LR", help="(default: 1e-5)")
     add("--warmup-epochs", type=int, default=5, metavar="N", help="(default: 5)")
     add("--min-lr", type=float, default=0.0, metavar="LR", help="(default: 0)")
     add("--epochs", type=int, default=300, metavar="N", help="(default: 300)")
-    add("--start-epoch", type=int, default=None, metavar="N", help="(default: 0, or where the resumed run stands)")
+    add("--start-epoch", type=int, default=None, metavar="N", help="(default: 0, or the next epoch of --resume)")
     add("--decay-milestones", type=int, nargs="+", default=[90, 180, 270], metavar="MILESTONES", help="of multistep")
     add("--decay-epochs", type=float, default=90, metavar="N", help="(default: 90)")
     add("--decay-rate", "--dr", type=float, default=0.1, metavar="RATE", help="(default: 0.1)")
@@ -109,7 +109,7 @@ def _optimizer(group: argparse._ArgumentGroup) -> None:
 
 def _augmentation(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--no-aug", action="store_true", help="none of those that follow but mixup, cutmix and smoothing")
+    add("--no-aug", action="store_true", help="no augmentation except mixup, cutmix and smoothing")
     add("--train-crop-mode", default=None, metavar="NAME", help="rrc, rkrc or rkrr (default: rrc)")
     add("--scale", type=float, nargs="+", default=[0.08, 1.0], metavar="PCT", help="(default: 0.08 1.0)")
     add("--ratio", type=float, nargs="+", default=[3 / 4, 4 / 3], metavar="RATIO", help="(default: 0.75 1.33)")
@@ -134,8 +134,8 @@ def _run(group: argparse._ArgumentGroup) -> None:
     add("-b", "--batch-size", type=int, default=128, metavar="N", help="per process (default: 128)")
     add("-vb", "--validation-batch-size", type=int, default=None, metavar="N", help="(default: as --batch-size)")
     add("--grad-accum-steps", type=int, default=1, metavar="N", help="batches per step (default: 1)")
-    add("--grad-checkpointing", action="store_true", help="less memory for more time")
-    add("--channels-last", action="store_true", help="memory layout")
+    add("--grad-checkpointing", action="store_true", help="use less memory but more time")
+    add("--channels-last", action="store_true", help="use the channels-last memory layout")
     add("--amp", action="store_true", help="mixed precision")
     add("--amp-dtype", default=None, choices=("float16", "bfloat16"), help="(default: float16 on CUDA, else bfloat16)")
     add("--torchcompile", nargs="?", default=None, const="inductor", metavar="BACKEND", help="compile the model")
@@ -160,11 +160,11 @@ def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, object
         raise InputError(f"--config {shown(path)} cannot be read as YAML: {first_line}") from error
     if not isinstance(content, dict):
         raise InputError(f"--config {shown(path)}: expected flags and their values, got {type(content).__name__}")
-    parser.set_defaults()  # where hooks that are to be met by the file put their flags
+    parser.set_defaults()  # hooks add their flags in this call, so that the file can set them
     known = {action.dest for action in parser._actions}
     unknown = [str(key) for key in content if key not in known]
     if unknown:
-        raise InputError(f"--config {shown(path)}: no such flag: {listed(unknown)} (underscores stand for dashes)")
+        raise InputError(f"--config {shown(path)}: no such flag: {listed(unknown)} (write underscores for dashes)")
     return content
 
 

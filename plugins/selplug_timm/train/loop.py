@@ -19,14 +19,14 @@ from torch.nn import functional as F
 from selplug.core.errors import SelplugError
 
 _logger = logging.getLogger("train")
-#: So many losses in a row that are not finite end a run. A scaler of gradients gets over fewer.
+#: A run ends after this many losses in a row that are not finite. A gradient scaler recovers from fewer.
 HOPELESS = 10
 
 
 def mixed_precision(
     args: argparse.Namespace, device: torch.device
 ) -> tuple[Callable[[], AbstractContextManager[Any]], Any]:
-    """The context that a forward pass runs in, and the scaler of gradients, None where none is needed."""
+    """The autocast context of the forward pass and the gradient scaler, None if it is not needed."""
     if not args.amp:
         return nullcontext, None
     dtype = args.amp_dtype or ("float16" if device.type == "cuda" else "bfloat16")
@@ -52,10 +52,10 @@ class Loop:
         self._not_finite = 0
 
     def train(self, epoch: int, loader: Any) -> dict[str, float]:
-        """One epoch; the mean loss over its images, hooks' terms included.
+        """Trains one epoch; returns the mean loss over its images, including the terms of hooks.
 
         Raises:
-            SelplugError: the loss stayed infinite or NaN.
+            SelplugError: the loss remains infinite or NaN.
         """
         args, task = self.args, self.task
         task.get_trainable_module().train()
@@ -67,7 +67,7 @@ class Loop:
         for number, (images, target) in enumerate(loader):
             update = number // steps
             due = (number + 1) % steps == 0 or number + 1 == batches
-            # The last update of an epoch may be of fewer batches.
+            # The last update of an epoch may have fewer batches.
             share = min(steps, batches - update * steps)
             with nullcontext() if due else task.no_sync():
                 with self.cast():
@@ -94,7 +94,7 @@ class Loop:
 
     @torch.inference_mode()
     def validate(self, loader: Iterable[tuple[Tensor, Tensor]]) -> dict[str, float]:
-        """Mean cross-entropy, top-1 and top-5 accuracy in percent: of the averaged weights if there are such."""
+        """Mean cross-entropy, top-1 and top-5 accuracy in percent, with the averaged weights if there are any."""
         averaged = self.task.has_ema()
         if averaged and self.args.distributed:
             timm.utils.distribute_bn(self.task.get_trainable_module(ema=True), self.args.world_size, reduce=True)
@@ -139,12 +139,12 @@ class Loop:
         self._not_finite = 0 if math.isfinite(loss) else self._not_finite + 1
         if self._not_finite == HOPELESS:
             raise SelplugError(
-                f"the loss is {loss} since {HOPELESS} batches (epoch {epoch}, batch {number}): lower --lr, give "
+                f"the loss has been {loss} for {HOPELESS} batches (epoch {epoch}, batch {number}): lower --lr, give "
                 "--clip-grad or a longer --warmup-epochs; checkpoints of earlier epochs are kept"
             )
 
     def _over_processes(self, sums: Tensor) -> list[float]:
-        """Sums whose last is a count -> means over all processes."""
+        """Means over all processes, from sums followed by a count."""
         sums = sums.to(self.device, torch.float32 if self.device.type == "mps" else torch.float64)
         if self.args.distributed:
             distributed.all_reduce(sums)

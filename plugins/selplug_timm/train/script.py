@@ -1,7 +1,7 @@
-"""``selplug train``: a short train script on timm's parts, with the same flag names and the same output.
+"""``selplug train``: a short train script made of timm's parts, with the same flag names and the same output.
 
-It trains one task, classification; timm's own script has more to choose from. The same hooks take part in both, so
-whatever they replace is looked up in timm's modules when it is called.
+It trains classification only; timm's own script has more tasks. Both use the same hooks: the parts that hooks replace
+must therefore be looked up in timm's modules when they are called.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import torch
 from torch import distributed, nn
 
 from selplug.core.errors import InputError, SelplugError
+from selplug.core.words import plural
 
 from ..images.source import Source, open_source
 from ..models.checkpoint import load_checkpoint, read_checkpoint
@@ -41,10 +42,10 @@ _logger = logging.getLogger("train")
 
 
 def main() -> None:
-    """Trains by the flags of the command line; writes what timm's script writes, where it writes it.
+    """Trains with the flags of the command line; writes the same files as timm's script, to the same places.
 
     Raises:
-        SelplugError: flags, model or data that do not fit, or a loss that stays infinite or NaN.
+        SelplugError: flags, model or data do not match, or the loss remains infinite or NaN.
     """
     timm.utils.setup_default_logging()
     args, saved = parse_arguments()
@@ -66,7 +67,7 @@ def _train(args: argparse.Namespace, saved: str, device: torch.device) -> None:
     train, validation = _loaders(args, options, config, device)
     tasks: Any = timm.task
     task = tasks.ClassificationTask(model=model, criterion=_criterion(args).to(device), device=device, verbose=False)
-    with _told(f"--opt {args.opt}"):
+    with _naming_flag(f"--opt {args.opt}"):
         optimizer = timm.optim.create_optimizer_v2(
             task.get_trainable_module(), opt=args.opt, lr=_learning_rate(args), weight_decay=args.weight_decay,
             momentum=args.momentum, layer_decay=args.layer_decay, **args.opt_kwargs,
@@ -74,18 +75,18 @@ def _train(args: argparse.Namespace, saved: str, device: torch.device) -> None:
     cast, scaler = mixed_precision(args, device)
     start = _resume(args, task, optimizer, scaler)
     if args.torchcompile:
-        with _told(f"--torchcompile {args.torchcompile}"):
+        with _naming_flag(f"--torchcompile {args.torchcompile}"):
             task.compile(backend=args.torchcompile)
     if args.distributed:
         task.prepare_distributed(device_ids=None if device.type == "cpu" else [device])
     updates = -(-len(train) // args.grad_accum_steps)
-    with _told(f"--sched {args.sched}"):
+    with _naming_flag(f"--sched {args.sched}"):
         scheduler, epochs = timm.scheduler.create_scheduler_v2(
             optimizer, sched=args.sched, num_epochs=args.epochs, warmup_epochs=args.warmup_epochs,
             warmup_lr=args.warmup_lr, min_lr=args.min_lr, decay_milestones=args.decay_milestones,
             decay_epochs=args.decay_epochs, decay_rate=args.decay_rate, updates_per_epoch=updates,
         )  # fmt: skip
-    if scheduler is None and args.sched != "none":  # timm before 1.0.28 does not tell
+    if scheduler is None and args.sched != "none":  # timm before 1.0.28 does not raise
         raise InputError(f"--sched {args.sched}: no such scheduler")
     if scheduler is not None and start:
         scheduler.step(start)
@@ -102,12 +103,12 @@ def _train(args: argparse.Namespace, saved: str, device: torch.device) -> None:
             and folder.samefile(Path(args.resume).parent)
             and hasattr(saver, "load_state_dict_from_checkpoint")
         ):
-            saver.load_state_dict_from_checkpoint(args.resume)  # which was best so far
+            saver.load_state_dict_from_checkpoint(args.resume)  # knows the best epoch so far
         _logger.info("Training %s on %s, %d epochs of %d updates, into %s", args.model, device, epochs, updates, folder)
     loop = Loop(args, task, optimizer, scheduler, cast, scaler, device)
     best = None
     for epoch in range(start, epochs):
-        if hasattr(train.sampler, "set_epoch"):  # that of several processes
+        if hasattr(train.sampler, "set_epoch"):  # with several processes
             train.sampler.set_epoch(epoch)
         metrics = loop.train(epoch, train)
         due = (epoch + 1) % args.val_interval == 0 or epoch + 1 == epochs
@@ -125,8 +126,8 @@ def _train(args: argparse.Namespace, saved: str, device: torch.device) -> None:
 
 
 @contextmanager
-def _told(flag: str) -> Iterator[None]:
-    """What timm and torch say of the value of a flag, as a message."""
+def _naming_flag(flag: str) -> Iterator[None]:
+    """Turns errors of timm and torch about the value of a flag into a message."""
     try:
         yield
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
@@ -139,12 +140,12 @@ def _device(args: argparse.Namespace) -> torch.device:
     args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"--device {args.device}: there is no CUDA device; leave it out to train on the CPU")
-    with _told(f"--device {args.device}"):
+    with _naming_flag(f"--device {args.device}"):
         return timm.utils.init_distributed_device(args)
 
 
 def _options(args: argparse.Namespace) -> Options:
-    """Our checks and readers take the options of an audit."""
+    """The flags as options of an audit, which our checks and readers take."""
     same = (
         "dataset", "class_map", "dataset_download", "input_key", "target_key", "num_classes", "in_chans", "gp",
         "img_size", "input_size", "mean", "std", "crop_pct", "interpolation", "batch_size", "workers", "seed",
@@ -193,8 +194,8 @@ def _loaders(args: argparse.Namespace, options: Options, config: dict[str, Any],
     )  # fmt: skip
     if not len(train):
         raise InputError(
-            f"the training data has {len(training)} images, fewer than a batch of {args.batch_size} on each of "
-            f"{args.world_size} processes: give a smaller --batch-size"
+            f"the training data has {plural(len(training), 'image')}, less than one batch of {args.batch_size} for "
+            f"{plural(args.world_size, 'process', 'processes')}: give a smaller --batch-size"
         )
     validation = timm.data.create_loader(
         held_out.dataset, is_training=False, batch_size=args.validation_batch_size or args.batch_size,
@@ -206,14 +207,14 @@ def _loaders(args: argparse.Namespace, options: Options, config: dict[str, Any],
 def _source(options: Options, channels: int, split: str, flag: str, num_classes: int) -> Source:
     try:
         source = open_source(replace(options, split=split), channels, is_training=flag == "--train-split")
-    except InputError as error:  # which speaks of the flag of an audit
+    except InputError as error:  # its message names the flag of an audit
         raise InputError(str(error).replace("--split", flag)) from error
     check_classes(source, num_classes, options)
     return source
 
 
 def _check_same_classes(train: Source, validation: Source, args: argparse.Namespace) -> None:
-    """Folders number their classes split by split: one that is absent from a split moves all after it."""
+    """Raises InputError if the splits number classes differently: a missing class shifts the numbers after it."""
     first, second = train.class_to_idx, validation.class_to_idx
     differing = sorted({name for name in {*first, *second} if first.get(name) != second.get(name)})
     if differing:
@@ -225,12 +226,12 @@ def _check_same_classes(train: Source, validation: Source, args: argparse.Namesp
 
 def _criterion(args: argparse.Namespace) -> nn.Module:
     if args.mixup or args.cutmix:
-        return timm.loss.SoftTargetCrossEntropy()  # its targets are smoothed where they are mixed
+        return timm.loss.SoftTargetCrossEntropy()  # mixing also smooths the targets
     return timm.loss.LabelSmoothingCrossEntropy(args.smoothing) if args.smoothing else nn.CrossEntropyLoss()
 
 
 def _learning_rate(args: argparse.Namespace) -> float:
-    """``--lr``, or ``--lr-base`` scaled to the images of an update."""
+    """``--lr``, or ``--lr-base`` scaled by the number of images per update."""
     if not args.lr:
         images = args.batch_size * args.world_size * args.grad_accum_steps
         adaptive = any(part in args.opt.lower() for part in ("ada", "lamb"))
@@ -241,13 +242,13 @@ def _learning_rate(args: argparse.Namespace) -> float:
 
 
 def _resume(args: argparse.Namespace, task: Any, optimizer: torch.optim.Optimizer, scaler: Any) -> int:
-    """Takes over the state of a run, and sets up the average of the weights; the epoch to start at."""
+    """Restores the state of a run and sets up the average of the weights; returns the first epoch."""
     epoch = None
     tasks: Any = timm.task
     if args.resume:
-        read_checkpoint(args.resume)  # refuses what would run code
+        read_checkpoint(args.resume)  # refuses files that would run code
         state = {} if args.no_resume_opt else {"optimizer": optimizer, "loss_scaler": scaler}
-        with _told(f"--resume {args.resume} does not fit this run"):
+        with _naming_flag(f"--resume {args.resume} does not fit this run"):
             epoch = tasks.resume_task_checkpoint(task, args.resume, log_info=args.rank == 0, **state)
     if args.model_ema:
         task.setup_ema(decay=args.model_ema_decay)
@@ -257,7 +258,7 @@ def _resume(args: argparse.Namespace, task: Any, optimizer: torch.optim.Optimize
 
 
 def _folder(args: argparse.Namespace, saved: str) -> Path:
-    """A new folder; that of the same name if the run goes on in it."""
+    """A new folder, or the existing folder of a run that is resumed in it."""
     size = args.input_size[-1]
     name = args.experiment or f"{datetime.now():%Y%m%d-%H%M%S}-{timm.models.safe_model_name(args.model)}-{size}"
     folder = Path(timm.utils.get_outdir(args.output, name, inc=not args.resume))

@@ -1,4 +1,4 @@
-"""The tables that terminal, notebook and page have in common, as plain text cells."""
+"""The tables of terminal, notebook and page, with cells of plain text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..record import AuditRecord
 
 
 def conditions_table(report: AuditRecord) -> Table:
-    """Accuracy per condition, the sizes of the perturbations really applied, and the worst case."""
+    """Accuracy per condition, the measured sizes of the perturbations, and the worst case."""
     aimed = any(c.targeted is not None for c in report.result.conditions)
     rows = [
         (
@@ -32,7 +32,7 @@ def conditions_table(report: AuditRecord) -> Table:
         rows.append((name, percent(worst.accuracy), interval(worst.accuracy_ci95), str(worst.samples), *sizes))
     columns = ("condition", "accuracy", "95 % interval", "samples", "mean L2", "max Linf", "target hit")
     return Table(
-        title="Accuracy, and the size of the perturbations applied (pixels in [0, 1])",
+        title="Accuracy, and measured size of the perturbations (pixels in [0, 1])",
         columns=columns if aimed else columns[:-1],
         numeric=(False, *(True,) * (6 if aimed else 5)),
         rows=tuple(rows),
@@ -46,13 +46,13 @@ def _hits(targeted: TargetSuccess | None) -> str:
 
 
 def survivors_table(report: AuditRecord) -> Table | None:
-    """The attacks that ran on survivors alone, in order; None without any."""
+    """The attacks that ran only on survivors, in order; None without such attacks."""
     worst = report.result.worst_case
     if worst is None or not worst.steps:
         return None
     return Table(
-        title="Worst case, step by step: each attack runs on the images that are still right",
-        columns=("attack", "images", "broken", "still right", "of all"),
+        title="Worst case, step by step: each attack runs only on images that are still classified correctly",
+        columns=("attack", "images", "broken", "still correct", "of all"),
         numeric=(False, True, True, True, True),
         rows=tuple(
             (
@@ -68,13 +68,13 @@ def survivors_table(report: AuditRecord) -> Table | None:
 
 
 def checks_table(report: AuditRecord) -> Table | None:
-    """What the attacks of the run say of themselves; None without an attack."""
+    """The checks of the attacks; None without an attack."""
     found = report.attack_checks
     if not found:
         return None
     return Table(
         title="Checks of the attacks",
-        columns=("what should hold", "holds", "detail"),
+        columns=("check", "passed", "detail"),
         numeric=(False, False, False),
         rows=tuple((check["name"], "yes" if check["passed"] else "no", check["detail"]) for check in found),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...report.result import Shown
-from ...report.style import interval, percent, printable
+from ...report.style import interval, percent, plural, printable
 from ...report.tables import shortened
 from ..engine.results import WorstCase
 from ..record import AuditRecord
@@ -29,40 +29,41 @@ def title(report: AuditRecord) -> str:
     data = report.subject.get("data")
     source = data.get("source") if isinstance(data, dict) else None
     name = printable(report.subject.get("model", "model"))
-    return f"{name} on {printable(source) if source else 'the given data'}, {report.clean.samples} samples"
+    return f"{name} on {printable(source) if source else 'the given data'}, {plural(report.clean.samples, 'sample')}"
 
 
 def worst_case(report: AuditRecord) -> str:
-    """The worst-case accuracy as a sentence, with the conditions that it is taken over."""
+    """The worst-case accuracy as a sentence, with its conditions."""
     worst = report.result.worst_case
     if worst is None:
-        return "Worst-case accuracy: none, no attack took part."
+        return "Worst-case accuracy: none, since there was no attack."
     names = ", ".join(printable(name) for name in worst.conditions)
     return (
-        f"Worst-case accuracy {percent(worst.accuracy)} (95 % interval {interval(worst.accuracy_ci95)}): right under "
+        f"Worst-case accuracy {percent(worst.accuracy)} (95 % interval {interval(worst.accuracy_ci95)}): correct under "
         f"all of {names}{ball(worst)}."
     )
 
 
 def ball(worst: WorstCase) -> str:
-    """Which images count, where not all do."""
+    """The ball that images must be in to count, as text; empty if all images count."""
     if worst.norm is None or worst.eps is None:
         return ""
     eps = f"{255 * worst.eps:.4g}/255" if worst.norm == "Linf" else f"{worst.eps:.4g}"
-    return f"; images within {printable(worst.norm)} {eps} of the clean one count"
+    return f"; only images within {printable(worst.norm)} {eps} of the clean image count"
 
 
 def corruption_lines(report: AuditRecord) -> list[str]:
-    """How many corruptions with which strengths, and mCE and relative mCE if there is a baseline."""
+    """The number of corruptions and their strengths, and with a baseline mCE and relative mCE."""
     summary = report.corruptions
     if summary is None:
         return []
-    lines = [f"{len(summary['accuracy'])} corruptions, strengths of {printable(summary['strengths'])}"]
+    count = plural(len(summary["accuracy"]), "corruption")
+    lines = [f"{count}, strengths of {printable(summary['strengths'])}"]
     if summary["baseline"] is None:
         return lines
     base = printable(summary["baseline"])
     if summary["mce"] is None:
-        return [*lines, f"no mCE: no corruption at the same severities and strengths in the baseline {base}"]
-    relative = "not defined" if summary["relative_mce"] is None else percent(summary["relative_mce"])
-    count = len(summary["corruption_error"])
-    return [*lines, f"mCE {percent(summary['mce'])}, relative mCE {relative}, over {count} against {base}"]
+        return [*lines, f"no mCE: the baseline {base} has no corruption with the same severities and strengths"]
+    relative = "undefined" if summary["relative_mce"] is None else percent(summary["relative_mce"])
+    count = plural(len(summary["corruption_error"]), "corruption")
+    return [*lines, f"mCE {percent(summary['mce'])}, relative mCE {relative}, over {count}, baseline {base}"]

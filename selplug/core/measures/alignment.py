@@ -1,6 +1,6 @@
-"""How alike two sets of responses to the same samples are, and what a layer x layer map of it looks like.
+"""Formulas for the similarity of two sets of responses, and for the blocks in a layer x layer map of similarities.
 
-Formulas, as pure functions of tensors, float64 inside. Definitions and sources: docs/methods.md.
+Pure functions of tensors, float64 inside. Definitions and sources: docs/methods.md.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ MIN_SAMPLES = 4
 def linear_cka(x: Tensor, y: Tensor, debiased: bool = True) -> Tensor:
     """Linear CKA of two sets of responses (Kornblith et al., arXiv 1905.00414).
 
-    ``HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))`` with ``K = x x^T``, ``L = y y^T``; 1 where one is the other rotated,
-    reflected, moved or scaled.
+    ``HSIC(K, L) / sqrt(HSIC(K, K) HSIC(L, L))`` with ``K = x x^T``, ``L = y y^T``. It is 1 if x and y differ only by
+    rotation, reflection, translation and scale.
 
     Args:
         x: (N, U), floating point. y: (N, V), of the same samples in the same order.
-        debiased: with HSIC_1 (Nguyen et al., arXiv 2010.15327, eq. 3), which is about 0 for independent responses and
-            can be slightly negative; needs N >= 4. Otherwise with HSIC of centred Gram matrices, in [0, 1], which is
-            far above 0 for few samples of many units; needs N >= 2.
+        debiased: use HSIC_1 (Nguyen et al., arXiv 2010.15327, eq. 3), which is about 0 for independent responses and
+            can be slightly negative; needs N >= 4. Otherwise use HSIC of centred Gram matrices; the result is in [0, 1]
+            and far above 0 for few samples of many units; needs N >= 2.
 
     Returns:
-        A scalar, float64; NaN where the responses of one do not vary over samples. Differentiable.
+        A scalar, float64; NaN if x or y does not vary over samples. Differentiable.
 
     Raises:
-        InputError: shapes do not fit, too few samples, or a response that is not finite.
+        InputError: shapes do not match, there are too few samples, or a response is not finite.
     """
     sets = [_checked(x, y, MIN_SAMPLES if debiased else 2), y]
     if debiased:
@@ -48,11 +48,11 @@ def linear_cka(x: Tensor, y: Tensor, debiased: bool = True) -> Tensor:
 
 
 def debiased_hsic(responses: Sequence[Tensor]) -> Tensor:
-    """HSIC_1 of every pair of sets of responses, by one product of their Gram matrices (arXiv 2010.15327, eq. 3).
+    """HSIC_1 of every pair of sets of responses, from one product of their Gram matrices (arXiv 2010.15327, eq. 3).
 
     Args:
-        responses: S sets (N, U_s) of the same N >= 4 samples. Gram matrices are formed in their precision, of centred
-            responses: products of uncentred float32 lose all digits.
+        responses: S sets (N, U_s) of the same N >= 4 samples. Gram matrices have their precision. Responses are centred
+            first: products of uncentred float32 values lose all digits.
 
     Returns:
         (S, S), float64.
@@ -68,7 +68,7 @@ def debiased_hsic(responses: Sequence[Tensor]) -> Tensor:
 
 
 def normalized(hsic: Tensor) -> Tensor:
-    """CKA (S, S) from HSIC (S, S), divided by the roots of its diagonal; NaN where a set's own HSIC is not above 0."""
+    """CKA (S, S) from HSIC (S, S), divided by the square roots of its diagonal; NaN where the diagonal is not > 0."""
     own = hsic.diagonal()
     root = torch.where(own > 0, own, torch.nan).sqrt()
     return hsic / root.unsqueeze(1) / root
@@ -77,18 +77,18 @@ def normalized(hsic: Tensor) -> Tensor:
 def procrustes_distance(x: Tensor, y: Tensor) -> Tensor:
     """Orthogonal Procrustes distance of two sets of responses (Ding et al., arXiv 2108.01661).
 
-    ``|x|_F^2 + |y|_F^2 - 2 |x^T y|_* = 2 - 2 |x^T y|_*``, both centred and divided by their Frobenius norm, ``|.|_*``
-    the sum of singular values: the squared distance left after the best rotation or reflection.
+    ``|x|_F^2 + |y|_F^2 - 2 |x^T y|_* = 2 - 2 |x^T y|_*`` with x and y centred and divided by their Frobenius norm, and
+    ``|.|_*`` the sum of singular values: the squared distance that remains after the best rotation or reflection.
 
     Args:
         x: (N, U), floating point. y: (N, V), of the same samples in the same order; N >= 2.
 
     Returns:
-        A scalar in [0, 2], float64; 0 where one is the other rotated, reflected, moved or scaled. NaN where the
-        responses of one do not vary over samples.
+        A scalar in [0, 2], float64; 0 if x and y differ only by rotation, reflection, translation and scale. NaN if x
+        or y does not vary over samples.
 
     Raises:
-        InputError: as :func:`linear_cka`.
+        InputError: as for :func:`linear_cka`.
     """
     x, y = (centred(r.double()) for r in (_checked(x, y, 2), y))
     return distance_of_products(x.T @ y, x.square().sum(), y.square().sum())
@@ -103,36 +103,36 @@ def distance_of_products(products: Tensor, own: Tensor, other: Tensor) -> Tensor
 
 
 def centred(responses: Tensor) -> Tensor:
-    """Responses (N, U) less their means over samples; those of a unit that is constant become 0 exactly."""
+    """Responses (N, U) minus their means over samples; exactly 0 for a constant unit."""
     return responses - responses.mean(0, dtype=torch.float64).to(responses.dtype)
 
 
 @dataclass(frozen=True)
 class BlockStructure:
-    """``score``, NaN if not defined, and ``blocks``: first and last layer, from 0, of each of at least two layers."""
+    """``score``, NaN if undefined, and ``blocks``: first and last layer (from 0) of each block of 2 or more layers."""
 
     score: float
     blocks: tuple[tuple[int, int], ...]
 
 
 def block_structure(similarity: Tensor) -> BlockStructure:
-    """How much of a layer x layer map lies in blocks off its diagonal (ours; the phenomenon: arXiv 2010.15327).
+    """Measures the block structure of a layer x layer map (the score is ours; the phenomenon: arXiv 2010.15327).
 
-    By how much layers of one block are more alike than layers of different blocks *at the same distance in depth*,
-    averaged over distances (weights ``1 / (1/inside + 1/outside)``, the numbers of pairs): similarity that falls with
-    distance alone gives 0, as does a map that is the same everywhere, and blocks of 1 on a ground of 0 give 1. The
-    blocks are runs of successive layers: those for which the sum, over pairs within blocks, of what a pair lies above
-    the mean of its distance is largest.
+    The score is the similarity of layers in the same block minus that of layers in different blocks *at the same
+    distance in depth*. It is averaged over distances with weights ``1 / (1/inside + 1/outside)``, where ``inside`` and
+    ``outside`` are the numbers of pairs. A constant map, or one that depends only on distance, has score 0; blocks of 1
+    on a background of 0 have score 1. Blocks are runs of successive layers. They are chosen to maximize the sum of
+    (similarity - mean similarity at the same distance) over all pairs within blocks.
 
     Args:
-        similarity: (L, L), symmetric, larger where layers are more alike. Layers whose values are not finite are left
+        similarity: (L, L), symmetric, larger for more similar layers. Layers with values that are not finite are left
             out.
 
     Returns:
-        A score of 0 or above in units of the map, NaN with fewer than 4 layers; its blocks, empty if there are none.
+        A score >= 0 in units of the map, NaN with fewer than 4 layers; and its blocks, empty if there are none.
 
     Raises:
-        InputError: no square map.
+        InputError: the map is not square.
     """
     if similarity.ndim != 2 or len(similarity) != similarity.shape[1]:
         raise InputError(f"expected a map (L, L), got shape {tuple(similarity.shape)}")

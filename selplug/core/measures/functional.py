@@ -21,17 +21,17 @@ def class_means(responses: Tensor, targets: Tensor, num_classes: int) -> tuple[T
 
     Args:
         responses: (N, U), floating point.
-        targets: hard labels (N,), integers in [0, C), or soft targets (N, C), non-negative; soft targets weight the
-            means as ``(Y^T r) / (Y^T 1)``, which for one-hot Y is the mean over the samples of a class (the
-            generalization to soft targets is ours).
+        targets: hard labels (N,), integers in [0, C), or soft targets (N, C), non-negative. Means are weighted as
+            ``(Y^T r) / (Y^T 1)``, which for one-hot Y is the mean over the samples of a class (the generalization to
+            soft targets is ours).
         num_classes: C.
 
     Returns:
-        ``(means (C, U), weights (C,))``. ``weights`` is the number of samples (or the mass of the soft targets) per
-        class; where it is 0 the mean is 0 and means nothing. Sums are float32 or wider. Differentiable in both inputs.
+        ``(means (C, U), weights (C,))``. ``weights`` is the number of samples (or the sum of soft targets) per class;
+        where it is 0, the mean is set to 0 without a meaning. Sums are float32 or wider. Differentiable in both inputs.
 
     Raises:
-        InputError: shapes do not fit, or a label lies outside [0, C).
+        InputError: shapes do not match, or a label is outside [0, C).
     """
     if responses.ndim != 2 or not responses.is_floating_point():
         raise InputError(
@@ -45,24 +45,24 @@ def class_sums(responses: Tensor, soft_targets: Tensor) -> tuple[Tensor, Tensor]
     """``(Y^T r (C, U), Y^T 1 (C,))`` for responses r (N, U) and targets Y (N, C), in float32 or wider."""
     wide = torch.promote_types(responses.dtype, torch.float32)
     soft_targets = soft_targets.to(wide)
-    # A product with the one-hot matrix, not index_add: the latter is not deterministic on CUDA.
+    # A product with the one-hot matrix, since index_add is not deterministic on CUDA.
     return soft_targets.T @ responses.to(wide), soft_targets.sum(0)
 
 
 def means_of_sums(sums: Tensor, weights: Tensor) -> Tensor:
     """Class means (C, U) of the sums (C, U) and weights (C,) of :func:`class_sums`; 0 for a class without weight."""
-    # Divided by 1 where absent: a tiny number would make the (unused) gradient infinite, and 0 * inf is NaN.
+    # Absent classes are divided by 1: a tiny number would make the (unused) gradient infinite, and 0 * inf is NaN.
     return sums / torch.where(weights > 0, weights, 1).unsqueeze(1)
 
 
 def one_hot(targets: Tensor, num_classes: int, num_samples: int, check_values: bool = True) -> Tensor:
-    """Targets as a checked (N, C) matrix: hard labels become one-hot rows, soft targets pass.
+    """Targets as a checked (N, C) matrix: hard labels become one-hot rows, soft targets stay unchanged.
 
-    ``check_values=False`` leaves out the checks that wait for the device; a label outside [0, C) then becomes a row of
+    ``check_values=False`` skips the checks that wait for the device; a label outside [0, C) then becomes a row of
     zeros.
 
     Raises:
-        InputError: wrong shape or dtype, a label outside [0, C), a negative soft target.
+        InputError: the shape or dtype is wrong, a label is outside [0, C), or a soft target is negative.
     """
     if targets.ndim == 2 and tuple(targets.shape) == (num_samples, num_classes):
         if not targets.is_floating_point():
@@ -91,25 +91,25 @@ def class_selectivity(means: Tensor, weights: Tensor | None = None, eps: float =
     mean of the other classes' means.
 
     Args:
-        means: (C, U), non-negative class means; for responses that go below zero rectify them first.
-        weights: (C,), samples per class; classes with weight 0 take no part (ours). None: all classes take part.
+        means: (C, U), non-negative class means; rectify negative responses first.
+        weights: (C,), samples per class; classes with weight 0 are ignored (ours). None: all classes count.
         eps: keeps the quotient finite; a unit with ``mu_max <= eps`` is dead and has index 0 (ours).
 
     Returns:
         (U,), in [0, 1] for non-negative means; differentiable.
 
     Raises:
-        InputError: shapes do not fit, or fewer than two classes have samples: the index is then undefined.
+        InputError: shapes do not match, or fewer than two classes have samples, so that the index is undefined.
     """
     means = _present(means, weights)
     return _index(means, len(means) - 1, eps)
 
 
 def class_wise_selectivity(means: Tensor, weights: Tensor | None = None, eps: float = EPS) -> Tensor:
-    """Signed selectivity of every unit for every class; for its largest class it is :func:`class_selectivity` (ours).
+    """Signed selectivity of every unit for every class (ours); equals :func:`class_selectivity` for the largest class.
 
     ``s[c,u] = (mu[c,u] - mu_rest[c,u]) / (mu[c,u] + mu_rest[c,u] + eps)`` with ``mu_rest[c,u]`` the mean of the *other*
-    classes' means: 1 where the unit answers to class c alone, -1 where it answers to all but c, 0 for dead units.
+    classes' means: 1 if the unit responds only to class c, -1 if it responds to all classes except c, 0 if it is dead.
 
     Args:
         means, weights, eps: as for :func:`class_selectivity`.
@@ -134,14 +134,14 @@ def selectivity_without_sync(sums: Tensor, weights: Tensor, eps: float = EPS) ->
 
     Args:
         sums: (C, U), non-negative, 0 for classes without weight.
-        weights: (C,), samples per class; classes with weight 0 take no part.
-        eps: as there.
+        weights: (C,), samples per class; classes with weight 0 are ignored.
+        eps: as for :func:`class_selectivity`.
 
     Returns:
-        (U,), in [0, 1]; all 0 where fewer than two classes have weight. Differentiable in ``sums``.
+        (U,), in [0, 1]; all 0 if fewer than two classes have weight. Differentiable in ``sums``.
     """
     others = (weights > 0).sum() - 1
-    # A class without samples has mean 0, which is never the largest of a living unit.
+    # A class without samples has mean 0, which is never the largest mean of a unit that is not dead.
     index = _index(means_of_sums(sums, weights), others.clamp_min(1), eps)
     return torch.where(others < 1, 0, index)
 
@@ -162,7 +162,7 @@ def _present(means: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _index(means: Tensor, others: Tensor | int, eps: float) -> Tensor:
-    """The index from means (C, U), ``others`` being the number of classes present beside the largest."""
+    """The index from means (C, U); ``others`` is the number of present classes minus one."""
     largest = means.amax(0)
     rest = (means.sum(0) - largest) / others
     dead = largest <= eps
@@ -171,7 +171,7 @@ def _index(means: Tensor, others: Tensor | int, eps: float) -> Tensor:
 
 
 def shuffle_targets(targets: Tensor, seed: int = 0) -> Tensor:
-    """A seeded permutation of all labels, for the null level of selectivity; (N,) in, (N,) out, on the CPU.
+    """A seeded permutation of labels (N,), for the null level of selectivity; the result (N,) is on the CPU.
 
     It is ``targets[torch.randperm(N, generator=torch.Generator().manual_seed(seed))]``.
     """
@@ -182,9 +182,9 @@ def shuffle_targets(targets: Tensor, seed: int = 0) -> Tensor:
 def spread_targets(start: int, count: int, num_classes: int, seed: int = 0) -> Tensor:
     """Random labels with equal class sizes for samples ``start`` to ``start + count`` of an endless stream.
 
-    Every block of C consecutive samples gets each class once, in an order drawn from (seed, block), so that the label
-    of a sample does not depend on how the stream is cut into batches. Stands in for :func:`shuffle_targets` where
-    the labels of the whole set are not known beforehand.
+    Every block of C consecutive samples gets each class once, in an order drawn from (seed, block), so the label of a
+    sample does not depend on the batches. Replaces :func:`shuffle_targets` if the labels of the whole set are unknown
+    in advance.
     """
     first, last = start // num_classes, (start + count - 1) // num_classes
     blocks = []
@@ -196,12 +196,12 @@ def spread_targets(start: int, count: int, num_classes: int, seed: int = 0) -> T
 
 
 def covariance_eigenvalues(covariance: Tensor) -> Tensor:
-    """Eigenvalues of a symmetric (U, U) matrix, largest first, (U,), float64, rounding errors below 0 set to 0."""
+    """Eigenvalues (U,) of a symmetric (U, U) matrix, largest first, float64; negative rounding errors become 0."""
     return torch.linalg.eigvalsh(covariance.double()).flip(0).clamp_min(0)
 
 
 def participation_ratio(eigenvalues: Tensor) -> Tensor:
-    """``D = (sum l)^2 / sum l^2``, a scalar in [1, K]; 0 where all eigenvalues are 0 (Jiang et al., arXiv 2007.02047).
+    """``D = (sum l)^2 / sum l^2``, a scalar in [1, K]; 0 if all eigenvalues are 0 (Jiang et al., arXiv 2007.02047).
 
     Args:
         eigenvalues: (K,), of a covariance, any order.
@@ -217,38 +217,38 @@ def participation_ratio(eigenvalues: Tensor) -> Tensor:
 def corrected_participation_ratio(eigenvalues: Tensor, num_samples: int) -> Tensor:
     """Participation ratio without the finite-sample bias: ``1/D = 1/D_naive - 1/(N - 1)``.
 
-    The Gaussian expectation of tr S^2; the unit term of arXiv 2509.26560 is left out, since all units of a layer are
-    measured, not sampled.
+    Uses the Gaussian expectation of tr S^2. The unit term of arXiv 2509.26560 is left out, since all units of a layer
+    are measured, not sampled.
 
     Args:
         eigenvalues: (K,), of the sample covariance.
-        num_samples: N, the samples behind it.
+        num_samples: N, the number of samples in the covariance.
 
     Returns:
-        A scalar, NaN where the right side is not positive: the sample cannot tell D from infinity.
+        A scalar, NaN if the right side is not positive: the sample is too small to distinguish D from infinity.
     """
     naive = participation_ratio(eigenvalues)
     if num_samples < 2 or naive <= 0:
         return torch.full_like(naive, math.nan)
     inverse = 1 / naive - 1 / (num_samples - 1)
-    # Differences of rounding size are no evidence of a finite D.
+    # A difference as small as rounding errors does not show that D is finite.
     return torch.where(inverse > 1e-12, 1 / inverse, torch.nan)
 
 
 def participation_ratio_contributions(covariance: Tensor) -> Tensor:
-    """What each unit adds to the participation ratio: D of all units less D of all others (ours).
+    """The contribution of each unit to the participation ratio: D of all units minus D of all others (ours).
 
-    In closed form, without an eigenvalue of the U covariances: from ``D = (tr S)^2 / tr S^2``, leaving out unit u takes
-    ``S[u,u]`` from the trace and ``2 sum_v S[u,v]^2 - S[u,u]^2`` from that of the square.
+    Needs no eigenvalues: in ``D = (tr S)^2 / tr S^2``, leaving out unit u lowers ``tr S`` by ``S[u,u]`` and ``tr S^2``
+    by ``2 sum_v S[u,v]^2 - S[u,u]^2``.
 
     Args:
         covariance: (U, U), symmetric.
 
     Returns:
-        (U,), float64; negative for a unit without which the variance would be spread over more directions.
+        (U,), float64; negative if the variance of the other units alone is spread over more directions.
 
     Raises:
-        InputError: no square matrix.
+        InputError: the matrix is not square.
     """
     if covariance.ndim != 2 or len(covariance) != covariance.shape[1]:
         raise InputError(f"expected a covariance (U, U), got shape {tuple(covariance.shape)}")
@@ -260,7 +260,7 @@ def participation_ratio_contributions(covariance: Tensor) -> Tensor:
     variances, squares = scaled.diagonal(), scaled.square()
     trace, total = variances.sum(), squares.sum()
     left_trace, left_total = trace - variances, total - 2 * squares.sum(1) + variances.square()
-    # The difference has lost its digits where a single unit holds nearly all: there the others are summed.
+    # If one unit has nearly all the variance, the difference loses its digits: then sum over the others instead.
     for unit in (left_total < 1e-6 * total).nonzero().flatten().tolist():
         others = torch.arange(len(scaled), device=scaled.device) != unit
         left_trace[unit], left_total[unit] = variances[others].sum(), squares[others][:, others].sum()
@@ -273,14 +273,14 @@ def principal_subspace(covariance: Tensor, components: float) -> Tensor:
 
     Args:
         covariance: (U, U), symmetric.
-        components: an int is their number k in [1, U], a float in (0, 1] the fraction of the variance that they must
-            hold (:func:`components_for_variance`).
+        components: an int is the number k of directions, in [1, U]; a float in (0, 1] is the fraction of the variance
+            that they must contain (:func:`components_for_variance`).
 
     Returns:
         (U, k), float64.
 
     Raises:
-        InputError: ``components`` is out of its range.
+        InputError: ``components`` is out of range.
     """
     values, vectors = torch.linalg.eigh(covariance.double())
     if isinstance(components, int):
@@ -293,7 +293,7 @@ def principal_subspace(covariance: Tensor, components: float) -> Tensor:
 
 
 def outside_subspace(centred: Tensor, basis: Tensor) -> Tensor:
-    """The part (..., U) of centred responses (..., U) that no direction of an orthonormal basis (U, k) explains.
+    """The part (..., U) of centred responses (..., U) outside the subspace of an orthonormal basis (U, k).
 
     ``e = (I - V V^T) (r - mean)``; ``e[u]^2`` is the share of unit u in the energy ``||e||^2`` (ours).
     """
@@ -301,14 +301,14 @@ def outside_subspace(centred: Tensor, basis: Tensor) -> Tensor:
 
 
 def components_for_variance(eigenvalues: Tensor, fraction: float) -> int:
-    """Number of principal components needed for a fraction of the variance (arXiv 2010.07693); 0 if there is none.
+    """Number of principal components needed for a fraction of the variance (arXiv 2010.07693); 0 without variance.
 
     Args:
         eigenvalues: (K,), of a covariance, any order.
         fraction: in (0, 1].
 
     Raises:
-        InputError: the fraction lies outside (0, 1].
+        InputError: the fraction is outside (0, 1].
     """
     if not 0 < fraction <= 1:
         raise InputError(f"expected a fraction in (0, 1], got {fraction}")
@@ -317,7 +317,7 @@ def components_for_variance(eigenvalues: Tensor, fraction: float) -> int:
     if total <= 0:
         return 0
     cumulative = eigenvalues.cumsum(0)
-    # A tolerance of rounding size: with equal eigenvalues, 9 of 10 components hold 90 %.
+    # A tolerance for rounding errors: with equal eigenvalues, 9 of 10 components must count as 90 %.
     reached = cumulative >= (fraction - 1e-12) * cumulative[-1]
     return int(reached.to(torch.uint8).argmax()) + 1
 
@@ -327,7 +327,7 @@ class SpectrumFit:
     """``l_k ~ k^-exponent`` over the ranks ``first`` to ``last`` (1-based, both included).
 
     ``stderr`` is the standard error of the exponent, ``r2`` the weighted coefficient of determination. With fewer than
-    10 ranks there is no fit: the three are NaN.
+    10 ranks there is no fit: all three are NaN.
     """
 
     exponent: float
@@ -341,8 +341,8 @@ def spectrum_exponent(eigenvalues: Tensor, first: int = 11, last: int = 500) -> 
     """Power-law exponent of an eigenspectrum (Stringer et al., Nature 2019; Jiang et al., arXiv 2007.02047).
 
     Least squares of log l on log k with weights 1/k. Eigenvalues below ``K * machine_eps * l_1`` are left out. A
-    spectrum with fewer than ``last`` usable ranks is fitted over what it has, from rank 1 up; ``first`` and ``last`` of
-    the result say so.
+    spectrum with fewer than ``last`` usable ranks is fitted over all of them, from rank 1; ``first`` and ``last`` of
+    the result show the ranks used.
 
     Args:
         eigenvalues: (K,), any order.
@@ -371,7 +371,7 @@ def spectrum_exponent(eigenvalues: Tensor, first: int = 11, last: int = 500) -> 
     residual = (weight * (y - slope * x).square()).sum()
     total = (weight * y * y).sum()
     stderr = (residual / spread / (len(rank) - 2)).sqrt()
-    # A flat spectrum is fitted exactly by a flat line.
+    # A flat line fits a flat spectrum exactly.
     r2 = 1 - residual / total if total > 1e-24 else torch.ones_like(total)
     return SpectrumFit(float(-slope), float(stderr), float(r2), first, last)
 

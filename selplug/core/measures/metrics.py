@@ -1,7 +1,7 @@
-"""Streaming measures of one layer: torchmetrics classes that sum, over the formulas of :mod:`functional`.
+"""Streaming measures of one layer: torchmetrics classes that collect sums for the formulas of :mod:`functional`.
 
-Each takes responses (N, U) and labels batch by batch, in memory that does not grow with the number of samples. The sums
-are float64: any batching gives the same result, and states of several ranks add up.
+Each takes responses (N, U) and labels batch by batch; memory does not grow with the number of samples. Sums are
+float64, so the result does not depend on the batches, and states of several ranks can be added.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from . import functional
 
 
 class ClassSelectivity(Metric):
-    """Class selectivity of every unit, with the level that it has under shuffled labels (docs/methods.md).
+    """Class selectivity of every unit, and its level under shuffled labels (docs/methods.md).
 
     Args:
         num_classes: C, at least 2.
-        num_units: U; None takes it from the first batch (where ranks are reduced, each then needs a batch).
-        seed: of the random labels behind the null level.
+        num_units: U; None takes it from the first batch (with several ranks, each then needs a batch).
+        seed: seed of the random labels for the null level.
         eps: of the index; a unit whose largest class mean is at most ``eps`` is dead.
         kwargs: for :class:`torchmetrics.Metric`.
 
     ``update(responses (N, U), targets (N,) or (N, C), shuffled_targets=None)``: responses non-negative. The null level
-    comes from ``shuffled_targets`` (:func:`functional.shuffle_targets` of the whole set's labels); without them from
-    random labels of equal class sizes (:func:`functional.spread_targets`).
+    comes from ``shuffled_targets`` (:func:`functional.shuffle_targets` of the whole set's labels), or else from random
+    labels of equal class sizes (:func:`functional.spread_targets`).
 
     ``compute()``: ``mean`` and ``mean_alive`` (without dead units; NaN if all are dead) in [0, 1], ``null`` (mean under
-    shuffled labels), ``dead_units``, ``classes`` (with samples), ``samples``, ``samples_per_class_min`` (of those),
-    and per unit (U,) ``selectivity``, ``selectivity_null``.
+    shuffled labels), ``dead_units``, ``classes`` (number with samples), ``samples``, ``samples_per_class_min`` (over
+    classes with samples), and per unit (U,) ``selectivity``, ``selectivity_null``.
 
     Raises:
-        InputError: wrong shapes or labels; on compute, fewer than two classes with samples.
+        InputError: shapes or labels are wrong; in ``compute``, fewer than two classes have samples.
     """
 
     full_state_update = False
@@ -77,7 +77,7 @@ class ClassSelectivity(Metric):
             start = int(self.seen)
             shuffled_targets = functional.spread_targets(start, count, self.num_classes, self.seed)
         for prefix, labels in (("", targets), ("null_", shuffled_targets)):
-            # On an accelerator the check would wait for it at every layer; compute() checks the weights instead.
+            # On an accelerator this check would wait for the device at every layer; compute() checks the weights.
             on_cpu = labels.device.type == "cpu"
             matrix = functional.one_hot(labels, self.num_classes, count, check_values=on_cpu)
             sums, weights = functional.class_sums(responses, matrix.to(responses.device))
@@ -117,21 +117,21 @@ class Dimensionality(Metric):
     """Dimensionality and eigenspectrum of a layer's responses from their covariance over samples (docs/methods.md).
 
     Args:
-        num_units: U; None takes it from the first batch (where ranks are reduced, each then needs a batch).
+        num_units: U; None takes it from the first batch (with several ranks, each then needs a batch).
         first, last: ranks for the power law, see :func:`functional.spectrum_exponent`.
-        num_classes, seed: not used; every measure is built with them.
+        num_classes, seed: ignored; every measure gets them.
         kwargs: for :class:`torchmetrics.Metric`.
 
-    ``update(responses (N, U), targets=None)``; also fit for differences of responses.
+    ``update(responses (N, U), targets=None)``; also works on differences of responses.
 
     ``compute()``: ``samples`` N; ``rank_limited`` (N <= U: the covariance has at most N - 1 eigenvalues above 0);
-    ``components_90``, ``_95``, ``_99``, the ``participation_ratio`` and each over U (``..._fraction``);
-    ``participation_ratio_corrected`` for the finite sample, NaN where not resolved; ``spectrum`` with ``exponent``,
-    ``stderr``, ``r2``, ``first``, ``last``; ``eigenvalues`` (U,), float64, largest first,
-    at most N - 1 of them above 0.
+    ``components_90``, ``_95``, ``_99``, the ``participation_ratio``, and each divided by U (``..._fraction``);
+    ``participation_ratio_corrected`` for the finite sample, NaN if the sample is too small; ``spectrum`` with
+    ``exponent``, ``stderr``, ``r2``, ``first``, ``last``; ``eigenvalues`` (U,), float64, largest first, at most N - 1
+    of them above 0.
 
     Raises:
-        InputError: wrong shapes; on compute, fewer than two samples.
+        InputError: shapes are wrong; in ``compute``, fewer than two samples.
     """
 
     full_state_update = False
@@ -163,7 +163,7 @@ class Dimensionality(Metric):
         """Adds a batch."""
         known = self.num_units or (self.total.shape[-1] if self.total.ndim else None)
         responses = _wide(responses, known)
-        # Uncentred sums keep enough digits in float64, and add up over batches and ranks.
+        # Uncentred sums keep enough digits in float64 and can be added over batches and ranks.
         if self.products.ndim:
             self.products.addmm_(responses.T, responses)
         else:
@@ -182,7 +182,7 @@ class Dimensionality(Metric):
         """The values named above."""
         count, units = int(self.seen), len(self.total) if self.total.ndim else 0
         eigenvalues = functional.covariance_eigenvalues(self.covariance())
-        eigenvalues[count - 1 :] = 0  # beyond rank N - 1 there is only rounding
+        eigenvalues[count - 1 :] = 0  # beyond rank N - 1 there are only rounding errors
         ratio = functional.participation_ratio(eigenvalues)
         values: dict[str, Any] = {"samples": count, "rank_limited": count <= units}
         for percent in (90, 95, 99):
@@ -213,7 +213,7 @@ def _units(num_units: int | None) -> int | None:
 
 
 def _add_sum(metric: Metric, name: str, *shape: int | None) -> None:
-    """A state of zeros that adds up over ranks; a single zero, to be broadcast, where a size is not known yet."""
+    """Adds a state of zeros that is summed over ranks; a single zero for broadcasting if a size is still unknown."""
     known = tuple(size for size in shape if size is not None)
     default = torch.zeros(known if len(known) == len(shape) else (), dtype=torch.float64)
     metric.add_state(name, default, dist_reduce_fx="sum", persistent=True)

@@ -1,6 +1,6 @@
 """Streaming similarity of responses: torchmetrics classes over the formulas of :mod:`alignment`.
 
-A *set* is what one layer answers to all samples. Results do not depend on the batches in which samples come.
+A *set* contains the responses of one layer to all samples. Results do not depend on the batches.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import InputError
 from .alignment import MIN_SAMPLES, block_structure, debiased_hsic, distance_of_products, normalized
 
 ESTIMATORS = ("debiased", "biased")
-#: Samples of one HSIC_1: arXiv 2010.15327 finds the estimate stable from there on.
+#: Samples per HSIC_1: in arXiv 2010.15327 the estimate is stable from this number on.
 BLOCK = 256
 
 
@@ -25,19 +25,20 @@ class LinearCKA(Metric):
     """Linear CKA of every pair of S sets of responses to the same samples (docs/methods.md).
 
     Args:
-        estimator: "debiased": HSIC_1 over blocks of samples, summed before the division, each with the weight of its
-            number of samples; can be slightly negative, and is not clamped. "biased": the HSIC of centred Gram
-            matrices of all samples at once, from the covariances between all units of all sets.
-        block: samples per HSIC_1, at least 4. The stream is cut anew into such blocks, however it was batched; 1 to 3
-            samples left at the end belong to the last block.
+        estimator: "debiased": HSIC_1 of blocks of samples, weighted by their number of samples and summed before the
+            division; can be slightly negative. "biased": the HSIC of centred Gram matrices of all samples at once,
+            from the covariances between all units of all sets.
+        block: samples per HSIC_1, at least 4, independent of the batches. If 1 to 3 samples remain at the end, they
+            join the last block.
         kwargs: for :class:`torchmetrics.Metric`.
 
-    ``update(responses)``: S tensors (N, U_s) of the same N samples; S and U_s stay the same from then on.
+    ``update(responses)``: S tensors (N, U_s) of the same N samples; S and U_s must not change between calls.
 
     ``compute()``: (S, S), float64; NaN for a set that does not vary over samples.
 
     Raises:
-        InputError: wrong shapes; on compute, fewer than 4 samples (2, if biased) or responses that are not finite.
+        InputError: shapes are wrong; in ``compute``, fewer than 4 samples (2 if biased) or responses that are not
+            finite.
     """
 
     full_state_update = False
@@ -60,7 +61,7 @@ class LinearCKA(Metric):
         self.widths: list[int] = []
         self.add_state("pending", [], dist_reduce_fx="cat", persistent=True)
         for name in ("hsic", "products", "total", "seen"):
-            # Zeros of no shape yet: they take that of the first batch.
+            # These zeros get their shape from the first batch.
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
 
     def update(self, responses: Sequence[Tensor]) -> None:
@@ -107,7 +108,7 @@ class LinearCKA(Metric):
         self.widths = []
 
     def _whole_blocks(self, joined: Tensor) -> tuple[Tensor, Tensor]:
-        """HSIC of all blocks behind which at least 4 samples follow, and what follows the last of them."""
+        """HSIC of all blocks that are followed by at least 4 samples, and the samples after the last of them."""
         hsic = torch.zeros((), dtype=torch.float64, device=joined.device)
         while len(joined) >= self.block + MIN_SAMPLES:
             hsic = hsic + self._hsic(joined[: self.block])
@@ -119,12 +120,12 @@ class LinearCKA(Metric):
 
 
 class Procrustes(Metric):
-    """Orthogonal Procrustes distance of every pair of F and G sets of responses to the same samples (docs/methods.md).
+    """Orthogonal Procrustes distance between each of F and each of G sets of responses (docs/methods.md).
 
-    From the covariances between all units of the ones and all units of the others, kept in float64.
+    Computed in float64 from the covariances between all units of the F sets and all units of the G sets.
 
     Args:
-        num_units: units of the ones and of the others, if there are as many; None takes them from the first batch.
+        num_units: number of units on each side, if both have the same; None takes it from the first batch.
         kwargs: for :class:`torchmetrics.Metric`.
 
     ``update(first, second)``: F tensors (N, U_f) and G tensors (N, V_g) of the same N samples.
@@ -132,7 +133,7 @@ class Procrustes(Metric):
     ``compute()``: (F, G), float64, in [0, 2]; NaN where a set does not vary over samples.
 
     Raises:
-        InputError: wrong shapes; on compute, fewer than 2 samples or responses that are not finite.
+        InputError: shapes are wrong; in ``compute``, fewer than 2 samples or responses that are not finite.
     """
 
     full_state_update = False
@@ -191,7 +192,7 @@ class Procrustes(Metric):
 
 
 class LayerCKA(LinearCKA):
-    """Debiased linear CKA of every layer with every layer of one network, as an audit's measure.
+    """Debiased linear CKA between all layers of one network, as a measure of an audit.
 
     ``compute()``: ``debiased`` (L, L), and ``block_structure``, see :func:`block_structure_values`.
     """
@@ -208,14 +209,14 @@ class LayerCKA(LinearCKA):
 
 
 class CKA(LinearCKA):
-    """Debiased linear CKA of a layer's clean and perturbed responses, as an audit's measure.
+    """Debiased linear CKA of a layer's clean and perturbed responses, as a measure of an audit.
 
     ``update(clean (N, U), perturbed (N, U))``. ``compute()``: ``debiased``, at most about 1, and ``samples``.
     """
 
-    #: Sees pairs of responses, clean and perturbed, instead of those of one condition.
+    #: Gets pairs of responses, clean and perturbed, instead of the responses of one condition.
     on_pairs = True
-    #: What an audit measures beside it, of all layers at once.
+    #: The measure of all layers at once that an audit adds to this one.
     between_layers = LayerCKA
     min_samples = MIN_SAMPLES
 
@@ -234,7 +235,7 @@ class CKA(LinearCKA):
 
 
 class ProcrustesDistance(Procrustes):
-    """Orthogonal Procrustes distance of a layer's clean and perturbed responses, as an audit's measure.
+    """Orthogonal Procrustes distance of a layer's clean and perturbed responses, as a measure of an audit.
 
     ``update(clean (N, U), perturbed (N, U))``. ``compute()``: ``distance`` in [0, 2], and ``samples``.
     """
@@ -244,7 +245,7 @@ class ProcrustesDistance(Procrustes):
     def __init__(
         self, num_units: int | None = None, num_classes: int | None = None, seed: int = 0, **kwargs: Any
     ) -> None:
-        super().__init__(num_units, **kwargs)  # an audit plans its passes by the size of states
+        super().__init__(num_units, **kwargs)  # an audit plans its passes with the size of states
 
     def update(self, clean: Tensor, perturbed: Tensor) -> None:  # type: ignore[override]
         """Adds a batch."""
@@ -256,7 +257,7 @@ class ProcrustesDistance(Procrustes):
 
 
 def block_structure_values(similarity: Tensor) -> dict[str, Any]:
-    """:func:`~selplug.core.measures.alignment.block_structure` as a report holds it: ``score`` and ``blocks``."""
+    """:func:`~selplug.core.measures.alignment.block_structure` in the form of a report: ``score`` and ``blocks``."""
     found = block_structure(similarity)
     return {"score": found.score, "blocks": [list(block) for block in found.blocks]}
 
@@ -272,7 +273,7 @@ def wide(responses: Sequence[Tensor]) -> list[Tensor]:
 
 
 def same_widths(sets: Sequence[Tensor], known: list[int]) -> list[int]:
-    """The numbers of units; InputError if they are not those of the batches before."""
+    """The numbers of units; InputError if they differ from those of earlier batches."""
     widths = [r.shape[1] for r in sets]
     if known and widths != known:
         raise InputError(f"expected sets of {known} units as before, got {widths}")
@@ -280,12 +281,12 @@ def same_widths(sets: Sequence[Tensor], known: list[int]) -> list[int]:
 
 
 def varies_not(variances: Tensor, squares: Tensor) -> Tensor:
-    """Which units have no variance beyond the rounding of float64 sums."""
+    """Which units have no variance above the rounding errors of float64 sums."""
     return variances <= 1e-13 * squares
 
 
 def check_finite(own: Tensor) -> None:
-    """Raises InputError if the sum of some set is not finite."""
+    """Raises InputError if the sum of a set is not finite."""
     bad = [str(place) for place, value in enumerate(own.tolist()) if not math.isfinite(value)]
     if bad:
         raise InputError(f"expected finite responses, got NaN or infinity in set {', '.join(bad)} (counted from 0)")

@@ -1,4 +1,4 @@
-"""Watches one forward pass to find which picked modules run, on which axis their units lie, and what is no layer."""
+"""Watches one forward pass to find which picked modules are layers, and on which axis their units are."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Call:
 
 
 class Calibration:
-    """Watches one forward pass: which picked modules run, what they give, which modules come before and after."""
+    """Watches one forward pass: which picked modules run, what they return, which modules run before and after."""
 
     def __init__(self, picked: Mapping[str, nn.Module]) -> None:
         self.picked = picked
@@ -59,25 +59,25 @@ class Calibration:
             self._stack.callback(module.register_forward_hook(self._fired).remove)
 
     def run(self, model: nn.Module, images: Tensor) -> Any:
-        """One pass of the model, left as it was, with all of its modules watched; its output.
+        """Runs the model once with all of its modules watched, restores it, and returns its output.
 
         Args:
             model: not compiled.
-            images: (N, C, H, W); a single one is doubled.
+            images: (N, C, H, W); a single image is doubled.
         """
         if len(images) == 1:
             images = images.repeat(2, 1, 1, 1)
         with self, frozen(model), torch.enable_grad():
             for module in model.modules():
                 self.watch(module)
-            # The input is no leaf, so that an in-place operation on it is allowed.
+            # The input is not a leaf, so that in-place operations on it are allowed.
             self.images = images.detach().clone().requires_grad_()
             output = model(self.images * 1)
             self.finish(output)
         return output
 
     def watch_all(self, given: bool = False) -> None:
-        """Watches every module that runs, whoever calls it; with ``given`` a layer is what its module is given."""
+        """Watches every module that runs, in any model; with ``given``, layers are inputs of modules, not outputs."""
         before: list[Callable[..., None]] = [self._given, self._starts] if given else [self._starts]
         after: list[Callable[..., None]] = [self._ended] if given else [self._ended, self._put_out]
         for hook in before:
@@ -108,7 +108,7 @@ class Calibration:
     def _fired(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         name = self._names[id(module)]
         if not isinstance(output, Tensor) or output.ndim < 2 or not output.is_floating_point():
-            return  # nothing that has samples and units
+            return  # it has no samples and units
         index = 1 + sum(call.name == name for call in self._calls)
         shape = tuple(output.shape)
         call = _Call(
@@ -125,7 +125,7 @@ class Calibration:
         self._pending.append(call)
 
     def _is_sample_major(self, output: Tensor) -> bool:
-        """Whether the first axis is the samples, or k rows of each in turn and nothing of the others."""
+        """Whether the first axis has the samples in order, with k rows each, and no row depends on other samples."""
         batch = len(self.images)
         if len(output) == batch or not output.requires_grad:
             return True
@@ -136,13 +136,13 @@ class Calibration:
         return gradient is not None and not gradient[1:].any()
 
     def finish(self, output: Any) -> None:
-        """Turns what was seen into layers. ``output`` is the model's."""
+        """Makes layers from the watched calls; ``output`` is the output of the model."""
         calls = self._calls
         batch = len(self.images)
         if isinstance(output, Tensor):
             shape, storage = tuple(output.shape), output.data_ptr()
             calls = [call for call in calls if (call.shape, call.storage) != (shape, storage)]
-            # A model that runs without gradients cannot show what depends on the image: then all calls count.
+            # Without gradients it is unknown which calls depend on the image: then all calls count.
             if output.requires_grad:
                 calls = [call for call in calls if call.depends_on_image]
         calls = [call for call in calls if call.sample_major and call.shape[0] % batch == 0]
@@ -159,13 +159,13 @@ class Calibration:
             kind=rules.kind(module),
             units=math.prod(call.shape[axis] for axis in axes),
             axes=axes,
-            groups=call.shape[0] // batch,
+            rows_per_sample=call.shape[0] // batch,
             rectified=not rules.is_non_negative(module),
         )
 
 
 def _axis_before_permuting(call: _Call, axis: int, taken: Tensor) -> int:
-    """The axis of a call's output that is ``axis`` of what the next module takes, where this is a view of it."""
+    """The axis of a call's output that becomes ``axis`` of the next module's input, if the input is a view of it."""
     if taken.data_ptr() != call.storage or sorted(taken.shape) != sorted(call.shape):
         return axis
     wanted = (taken.shape[axis], taken.stride(axis))

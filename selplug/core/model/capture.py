@@ -1,4 +1,4 @@
-"""Records the units of a model: hooks that live only inside ``with``, on layers found by one forward pass."""
+"""Finds the layers of a model by one forward pass, and records their units inside a ``with`` block."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import CaptureError
+from ..words import plural
 from . import layers as rules
 from .calibration import Calibration
 from .layers import Layer
@@ -25,9 +26,9 @@ class Capture:
     ...     logits = model(images)
     >>> capture.responses["layer1.0.act1"]  # (N, U)
 
-    Pooling happens inside the hook, no full map is kept. The hooks are gone after the block, whatever is raised. Of
-    several forward passes inside one block the last one counts. Gradients flow where the caller has them enabled.
-    ``flatten=True`` keeps every position as it is instead of their mean.
+    Responses are pooled inside the hook, so no full map is kept. The hooks are removed after the block, even after an
+    exception. After several forward passes in a block, the responses are those of the last. Gradients flow if the
+    caller has enabled them. ``flatten=True`` keeps all positions instead of their mean.
     """
 
     def __init__(self, model: nn.Module, layers: Sequence[Layer], flatten: bool = False) -> None:
@@ -58,13 +59,13 @@ class Capture:
         """Layer name -> responses (N, U) of the last forward pass.
 
         Raises:
-            CaptureError: a layer did not fire, as happens where the model was compiled before the hooks were set.
+            CaptureError: a layer did not run, or the model was compiled before the hooks were set.
         """
         silent = [layer.name for layer in self.layers if layer.name not in self._responses]
         if silent:
             raise CaptureError(
-                f"{len(silent)} of {len(self.layers)} layers did not fire, the first is {silent[0]}; hooks on a model "
-                "that was compiled and run before stay silent: give the model before torch.compile"
+                f"{len(silent)} of {len(self.layers)} layers were not recorded, the first is {silent[0]}; hooks do not "
+                "work on a model that was compiled and run before: give the model before torch.compile"
             )
         return {layer.name: self._responses[layer.name] for layer in self.layers}
 
@@ -85,7 +86,7 @@ class Capture:
 
 
 def uncompiled(model: nn.Module) -> nn.Module:
-    """The module behind ``torch.compile``'s wrapper: hooks set after compilation never fire, silently."""
+    """The module inside the wrapper of ``torch.compile``, which silently ignores hooks set after compilation."""
     inner = getattr(model, "_orig_mod", model)
     return inner if isinstance(inner, nn.Module) else model
 
@@ -93,19 +94,19 @@ def uncompiled(model: nn.Module) -> nn.Module:
 def find_layers(model: nn.Module, images: Tensor, patterns: Sequence[str] | None = None) -> tuple[Layer, ...]:
     """The layers of a model, found by one forward pass in eval mode on a few images.
 
-    Without patterns: every outermost activation whose output depends on the image, gates and the model's own output
-    left out. The unit axis is the one that the *next* parametrised module to start takes as channels, where the ranks
-    agree; elsewhere the one that matches the channels of the module before.
+    Without patterns, the layers are all outermost activations with an output that depends on the image, except gates
+    and the model's own output. The unit axis is the one that the *next* module with parameters takes as channels, if
+    the ranks agree; otherwise the one that matches the channels of the previous such module.
 
     Args:
-        model: any module on one image tensor; left as it was, on success and on any exception.
-        images: (N, C, H, W) as the model takes them; two are enough, one is doubled.
-        patterns: globs over module or layer names (``*`` also crosses dots). Each picks the activations among the
-            modules that it matches or, if there are none, those modules themselves.
+        model: any module on one image tensor; restored afterwards, even after an exception.
+        images: (N, C, H, W), preprocessed for the model; two are enough, a single one is doubled.
+        patterns: globs over module or layer names (``*`` also matches dots). Each picks the activations among the
+            modules that it matches or, if there are none, all of these modules.
 
     Raises:
-        CaptureError: nothing to record, a pattern that matches nothing, or a picked module whose output is no tensor of
-            at least rank 2.
+        CaptureError: there is nothing to record, a pattern matches nothing, or the output of a picked module is not a
+            tensor of at least rank 2.
     """
     model = uncompiled(model)
     named = dict(model.named_modules())
@@ -119,16 +120,16 @@ def find_layers(model: nn.Module, images: Tensor, patterns: Sequence[str] | None
     layers = calibration.layers
     if patterns is None and not layers:
         raise CaptureError(
-            f"none of the {len(wanted)} activation modules ran on an image and gave a tensor (N, ...) of units; name "
-            f"other modules with --layers (layers=), globs over module names such as {_some(named)}"
+            f"none of the {plural(len(wanted), 'activation module')} ran on an image and returned a tensor (N, ...) of "
+            f"units; choose other modules with --layers (layers=), globs over module names such as {_some(named)}"
         )
     if patterns is not None:
         layers = tuple(layer for layer in layers if any(_fits(p, layer) for p in wanted[layer.module]))
         for pattern in patterns:
             if not any(_fits(pattern, layer) for layer in layers if pattern in wanted[layer.module]):
                 raise CaptureError(
-                    f"--layers {pattern!r} gives no layer: expected modules that run on the image and return a tensor "
-                    f"(N, ...), got {', '.join(name for name in wanted if pattern in wanted[name])}"
+                    f"--layers {pattern!r} selects no layer: expected modules that run on the image and return a "
+                    f"tensor (N, ...), got {', '.join(name for name in wanted if pattern in wanted[name])}"
                 )
     return layers
 
@@ -139,7 +140,7 @@ def _default(activations: Mapping[str, nn.Module], named: Mapping[str, nn.Module
         what = "only gates (Sigmoid, Tanh) as activation modules" if activations else "no activation module"
         raise CaptureError(
             f"the model has {what}, so there are no units by default (functional calls such as F.relu cannot be "
-            f"recorded); pick modules with --layers (layers=), globs over module names such as {_some(named)}"
+            f"recorded); choose modules with --layers (layers=), globs over module names such as {_some(named)}"
         )
     return units
 
@@ -162,7 +163,7 @@ def _matching(
 
 
 def _fits(pattern: str, layer: Layer) -> bool:
-    """Whether a pattern that picked the layer's module also fits its call number."""
+    """Whether a pattern that picked the layer's module also matches its call number."""
     return "#" not in pattern or fnmatch.fnmatchcase(layer.name, pattern)
 
 

@@ -1,4 +1,4 @@
-"""The model that attacks see, through ``torch.compile``: the same function, with no trace on model and process."""
+"""Compiles the attacked model with ``torch.compile`` and leaves the model and the process unchanged."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _numbers = itertools.count()
 
 
 def resolve_backend(torchcompile: bool | str | None) -> str | None:
-    """The name of a backend of ``torch.compile``: "inductor" for True, None for False and None.
+    """The name of the backend of ``torch.compile``: "inductor" for True, None for False and None.
 
     Raises:
         InputError: there is no such backend.
@@ -32,7 +32,7 @@ def resolve_backend(torchcompile: bool | str | None) -> str | None:
     if torchcompile is None or torchcompile is False:
         return None
     backend = DEFAULT_BACKEND if torchcompile is True else torchcompile
-    if backend not in torch.compiler.list_backends(()):  # those for debugging as well
+    if backend not in torch.compiler.list_backends(()):  # includes backends for debugging
         known = ", ".join(torch.compiler.list_backends())
         raise InputError(
             f"--torchcompile (torchcompile=): expected a backend of torch.compile ({known}), got {backend}"
@@ -41,16 +41,16 @@ def resolve_backend(torchcompile: bool | str | None) -> str | None:
 
 
 class CompiledModel(nn.Module):
-    """A :class:`UnitRangeModel` for attacks, compiled as one graph for batches of any size, and its gradient to images.
+    """A :class:`UnitRangeModel` for attacks, compiled with its input gradient as one graph for batches of any size.
 
-    It shares all modules and parameters with the model inside, which stays uncompiled: hooks set later work there and
-    are not seen here. Batches of one image run uncompiled, since compilers make code of its own for that size; so does
-    everything from then on where a graph for some later batch cannot be made, with one warning.
+    It shares all modules and parameters with the model inside, which stays uncompiled: hooks set later work there, but
+    not here. Batches of one image run uncompiled, since compilers make separate code for this size. If a later batch
+    cannot be compiled, it and all batches after it run uncompiled, with one warning.
 
     Args:
         inside: the model.
-        backend: as :func:`resolve_backend` gives it.
-        images: (N, C, H, W) in [0, 1], a batch to compile for at once.
+        backend: from :func:`resolve_backend`.
+        images: (N, C, H, W) in [0, 1], the batch for the first compilation.
 
     Raises:
         InputError: the model cannot be compiled, or the compiler cannot run here.
@@ -72,10 +72,10 @@ class CompiledModel(nn.Module):
                 if logits.requires_grad:
                     torch.autograd.grad(logits.sum(), inputs, allow_unused=True)
                 self._call(images)
-        except RuntimeError as error:  # of which torch.compile's own errors are children
+        except RuntimeError as error:  # the base class of torch.compile's own errors
             raise InputError(
                 f"--torchcompile (torchcompile=): the model cannot be compiled by {backend} here: {_reason(error)}; "
-                "install what is missing, try the backend aot_eager, which needs no compiler, or leave it out"
+                "install what is missing, try the backend aot_eager, which needs no compiler, or omit --torchcompile"
             ) from error
         logger.info("the attacked model compiled by %s in %.1f s", backend, time.perf_counter() - began)
 
@@ -97,17 +97,17 @@ class CompiledModel(nn.Module):
             return self._run(images.detach())
 
     def _run(self, images: Tensor) -> Tensor:
-        images = images.contiguous()  # there is code for each layout
+        images = images.contiguous()  # each memory layout would be compiled separately
         torch._dynamo.maybe_mark_dynamic(images, 0)
         with _lasting():
             return self._compiled(images)
 
 
 class _Differentiable(torch.autograd.Function):
-    """Lets attacks walk back through a compiled graph as often as they like, as those do that go through the classes.
+    """Allows several backward passes through a compiled graph: attacks that take one gradient per class need them.
 
-    torch.compile has its graphs live for one walk unless a switch says otherwise, when they are made and when they are
-    walked. On CUDA that happens on another thread, which does not see how the switch was set on this one.
+    torch.compile frees a graph after one backward pass, unless a switch is set both when the graph is made and in the
+    backward pass. On CUDA the backward pass runs on another thread, which does not see the switch of this thread.
     """
 
     @staticmethod
@@ -134,22 +134,22 @@ def _lasting() -> AbstractContextManager[None]:
 
 
 def _compiled(model: nn.Module, backend: str) -> Callable[[Tensor], Tensor]:
-    """The model as a compiled function that shares no code with any other.
+    """The model as a compiled function that shares no compiled code with other models.
 
-    Compiled code is kept by code object, and hooks are not among what it is checked against: of two networks of one
-    class the second could run with the hooks of the first. What is known of sizes is kept by the name of the code.
+    torch stores compiled code by code object and does not check hooks: a second network of the same class could run
+    with the hooks of the first. torch also stores what it knows about sizes by the name of the code.
     """
 
     def attacked(images: Tensor) -> Tensor:
         return model(images)
 
     attacked.__code__ = attacked.__code__.replace(co_name=f"attacked_{next(_numbers)}")
-    # Random numbers of the model as without a compiler.
+    # The model must draw the same random numbers as without a compiler.
     options: dict[str, Any] | None = {"fallback_random": True} if backend == "inductor" else None
-    # As one graph: parts of a graph are kept with the classes of the modules.
+    # As one graph: torch stores the parts of a broken graph with the classes of the modules.
     return torch.compile(attacked, backend=backend, fullgraph=True, options=options)
 
 
 def _reason(error: BaseException) -> str:
-    """The first line that says something."""
+    """The first line that is not empty."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

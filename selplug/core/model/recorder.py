@@ -1,4 +1,4 @@
-"""Records the units of a model while it trains: hooks that stay, and that copies of the model do not take along."""
+"""Records the units of a model while it trains, with permanent hooks that copies of the model do not have."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 from ..errors import CaptureError
 from .layers import Layer, calls_by_module
 
-#: What the hooks do: nothing; record; save for backward what recording saved, for gradient checkpointing runs blocks
-#: a second time during the backward pass and demands that they save the same tensors.
+#: What the hooks do. REPEAT saves the same tensors for backward as RECORD: gradient checkpointing runs blocks again in
+#: the backward pass and requires that they save the same tensors.
 SKIP, RECORD, REPEAT = range(3)
 
-#: Whether passes are to be left out. Of the process, since whoever makes such a pass knows of no recorder.
+#: Whether to ignore passes. Global for the process, since the code that makes such a pass does not know the recorders.
 _left_out = False
 
 
 @contextmanager
 def unrecorded() -> Iterator[None]:
-    """Passes of a model in this block, called as a whole, are not recorded, and what was recorded before is kept."""
+    """Passes of a whole model in this block are not recorded, and earlier records are kept."""
     global _left_out  # noqa: PLW0603
     before, _left_out = _left_out, True
     try:
@@ -35,18 +35,18 @@ def unrecorded() -> Iterator[None]:
 class Recorder:
     """Pooled responses (N, U) of the last forward pass in training mode with gradients enabled.
 
-    :class:`~selplug.core.model.capture.Capture` has hooks for a block; these stay until :meth:`close`, since a compiled
-    model does not see hooks that come later. Copies of the model, deep or pickled, record nothing.
+    The hooks of :class:`~selplug.core.model.capture.Capture` exist for a block only; these stay until :meth:`close`,
+    since a compiled model ignores hooks that are set later. Copies of the model, deep or pickled, record nothing.
 
     Args:
-        model: as it was given to :func:`~selplug.core.model.capture.find_layers`, not compiled; called as a whole.
-        layers: what that returned.
+        model: the model given to :func:`~selplug.core.model.capture.find_layers`, not compiled; call it as a whole.
+        layers: the result of that function.
 
     Attributes:
-        active: whether to record. A bool, on which compiled code depends: it compiles anew once when this changes.
+        active: whether to record. Compiled code depends on this bool and compiles again when it first changes.
     """
 
-    #: Whether hooks see what a module puts out, and not what hooks made of it that were set before them.
+    #: Whether hooks get the module's own output, not an output that earlier hooks have changed.
     _before_others = True
 
     def __init__(self, model: nn.Module, layers: Sequence[Layer]) -> None:
@@ -64,38 +64,38 @@ class Recorder:
             hook = Hook(partial(self._fired, name, calls))
             handle = modules[name].register_forward_hook(hook, prepend=self._before_others)
             self._stack.callback(handle.remove)
-        # Last, for the model may be a layer itself.
+        # Last, since the model may itself be a layer.
         self._stack.callback(model.register_forward_hook(Hook(self._end)).remove)
 
     def take(self) -> list[Tensor]:
-        """Responses of all layers, in order; they are forgotten here.
+        """Returns the responses of all layers, in order, and forgets them.
 
         Raises:
-            CaptureError: nothing was recorded since the last time, or a layer ran without gradients.
+            CaptureError: nothing was recorded since the last call, or a layer ran without gradients.
         """
         responses = self.forget()
         silent = [layer.name for layer in self.layers if layer.name not in responses]
         if silent:
             raise CaptureError(
-                f"{len(silent)} of {len(self.layers)} layers have not run since the last time, the first is "
-                f"{silent[0]}; call the model as a whole, in training mode with gradients, once before each term of "
-                "the loss, and set hooks before torch.compile (those on a model that was compiled and run stay silent; "
-                "torch.compiler.reset() drops code that was compiled for another network of its class)"
+                f"{len(silent)} of {len(self.layers)} layers were not recorded since the last call, the first is "
+                f"{silent[0]}; call the whole model once before each term of the loss, in training mode with "
+                "gradients; set hooks before torch.compile (they do not work on a model that was compiled and run "
+                "before; torch.compiler.reset() drops code that was compiled for another network of its class)"
             )
         if self._without_gradients:
             raise CaptureError(
-                f"layers ran without gradients inside the model, the first is {self._without_gradients[0]}, and so "
-                "cannot be trained by this term: use checkpointing with use_reentrant=False, or leave them out"
+                f"layers ran without gradients, the first is {self._without_gradients[0]}, so this term cannot train "
+                "them: use checkpointing with use_reentrant=False, or leave these layers out"
             )
         return [responses[layer.name] for layer in self.layers]
 
     def forget(self) -> dict[str, Tensor]:
-        """Drops what was recorded, and returns it."""
+        """Forgets the recorded responses and returns them."""
         responses, self._responses = self._responses, {}
         return responses
 
     def close(self) -> None:
-        """Removes the hooks and drops what was recorded."""
+        """Removes the hooks and forgets the recorded responses."""
         self._stack.close()
         self.forget()
 
@@ -106,15 +106,15 @@ class Recorder:
             if not _left_out:
                 self._counts, self._responses, self._without_gradients = {}, {}, []
             if self._recorded:
-                # In the backward pass, second runs of this pass cannot be told from those of one that is recorded.
+                # In the backward pass, second runs of this pass look the same as those of a recorded pass.
                 self._mode = REPEAT if _left_out else RECORD
 
     def _end(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        # What runs from here to the next pass of the whole model can only be a block's second run.
+        # Until the next pass of the whole model, only second runs of blocks can follow.
         self._mode = REPEAT if self._recorded else SKIP
 
     def _fired(self, name: str, calls: Mapping[int, Layer], module: nn.Module, inputs: Any, output: Tensor) -> None:
-        # A pass in eval mode saved nothing, so neither does its second run, which comes before train mode is back.
+        # A pass in eval mode saved nothing, so its second run, which is also in eval mode, must not save anything.
         if self._mode == SKIP or not self._model.training:
             return
         layer = None
@@ -126,11 +126,11 @@ class Recorder:
             if not torch.is_grad_enabled():
                 self._without_gradients.append(layer.name)
         elif next(iter(calls.values())).rectified:
-            output.clamp_min(0)  # the one operation of Layer.pool that saves a tensor
+            output.clamp_min(0)  # the only operation of Layer.pool that saves a tensor
 
 
 class Hook:
-    """A hook whose copies do nothing: copied and pickled models take their hooks along."""
+    """A hook with copies that do nothing, since copied and pickled models keep their hooks."""
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call

@@ -1,4 +1,4 @@
-"""Leaving no trace: what a run touches on a model and on the random generators is put back, whatever is raised."""
+"""Context managers that change a model or the random generators and restore them, even after an exception."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import nn
 def untouched(model: nn.Module) -> Iterator[None]:
     """Restores every module's ``training`` flag and every parameter's ``requires_grad`` and ``grad`` on exit.
 
-    Per module, since a blanket ``model.train()`` would wake a deliberately frozen batch norm. Inside, no parameter has
-    a gradient: a backward pass would add to the one there is in place.
+    Flags are restored per module: ``model.train()`` would also switch a frozen batch norm to train mode. Inside, no
+    parameter has a gradient, since a backward pass would add to an existing one in place.
     """
     training = [(module, module.training) for module in model.modules()]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
@@ -36,7 +36,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no parameter gradients inside; everything as before after it."""
+    """Eval mode and no parameter gradients inside; everything is restored afterwards."""
     with untouched(model):
         model.eval()
         for parameter in model.parameters():
@@ -45,7 +45,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 def on_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
-    """The hook, deaf to what other threads run: hooks for all modules would hear them too."""
+    """The hook, limited to this thread: hooks for all modules are also called by other threads."""
     owner = threading.get_ident()
 
     def guarded(*arguments: Any) -> None:
@@ -57,7 +57,7 @@ def on_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def placed(model: nn.Module, device: torch.device | None) -> Iterator[torch.device]:
-    """The model on ``device`` (its own if None) inside; every tensor back where it was after it."""
+    """Moves the model to ``device`` (its own if None) inside; afterwards every tensor is back on its old device."""
     tensors = [*model.parameters(), *model.buffers()]
     homes = [tensor.device for tensor in tensors]
     device = device or (homes[0] if homes else torch.device("cpu"))
@@ -66,7 +66,7 @@ def placed(model: nn.Module, device: torch.device | None) -> Iterator[torch.devi
             model.to(device)
         yield device
     finally:
-        # Identity of parameters survives Module.to, that of buffers does not.
+        # Module.to keeps the parameter objects, but replaces the buffers.
         for tensor, home in zip([*model.parameters(), *model.buffers()], homes, strict=True):
             if tensor.device != home:
                 tensor.data = tensor.data.to(home)
@@ -74,7 +74,7 @@ def placed(model: nn.Module, device: torch.device | None) -> Iterator[torch.devi
 
 @contextmanager
 def uncompiled_calls(model: nn.Module) -> Iterator[None]:
-    """Modules that were compiled in place (``Module.compile``) run uncompiled inside: there hooks fire."""
+    """Inside, modules compiled in place (``Module.compile``) run uncompiled, so that hooks work."""
     compiled = [(module, module._compiled_call_impl) for module in model.modules()]
     try:
         for module, _ in compiled:
@@ -87,7 +87,7 @@ def uncompiled_calls(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """All random generators (torch on the CPU and ``device``, numpy, random) seeded inside, as before after it."""
+    """Seeds all random generators (torch on the CPU and ``device``, numpy, random) inside and restores them."""
     numpy_state, python_state = np.random.get_state(), random.getstate()
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -103,7 +103,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """cuDNN picks the same algorithm each time, and float32 products are float32 products."""
+    """cuDNN always uses the same algorithm, and float32 products have full precision (no TF32)."""
     with torch.backends.cudnn.flags(
         enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
     ):

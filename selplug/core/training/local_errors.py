@@ -18,44 +18,45 @@ from ..model.capture import uncompiled
 from ..model.layers import Layer
 from ..model.recorder import SKIP, Recorder
 from ..model.state import seeded, untouched
+from ..words import plural
 
 
 class LocalErrors:
-    """The sum of the local errors of a network's stages, between which no gradient flows.
+    """The sum of the local errors of a network's stages. No gradient flows between stages.
 
-    The output of stage k, averaged over positions, times a fixed random matrix gives logits; the criterion of these is
-    the only error that trains the stage. What comes behind the last stage, the classifier of the network itself,
-    learns by the loss of the task from features that are given.
+    The output of stage k, averaged over positions and multiplied by a fixed random matrix, gives local logits. Their
+    criterion is the only error that trains the stage. The part after the last stage, the network's own classifier,
+    learns from the loss of the task, with its input features fixed.
 
     >>> local_errors = LocalErrors(model, ["layer1", "layer2"], criterion, images[:2])  # before torch.compile and DDP
     >>> loss = criterion(model(images), targets) + local_errors(targets)
 
-    Hooks stay on the model until :meth:`close` (or the end of ``with``). They stop gradients in training mode with
-    gradients enabled alone: in eval mode the network is as ever. Of several forward passes the last one counts. Copies
-    of the model, as for an average of its weights, are plain ones, and its ``state_dict`` has no further keys.
+    Hooks stay on the model until :meth:`close` (or the end of ``with``). They stop gradients only in training mode with
+    gradients enabled; in eval mode the network is unchanged. After several forward passes, the last one counts. Copies
+    of the model, such as an average of its weights, have no hooks, and its ``state_dict`` has no additional keys.
 
     Args:
-        model: any module on one image tensor, on its device; called as a whole while training.
-        stages: globs over module names (``*`` also crosses dots). Each stage reaches from the ends of those before it
-            to the end of this module, and includes what runs before it. A container whose members are called one by one
-            stands for the last of them. All tensors that a stage puts out are averaged and joined.
-        criterion: of (logits (N, C) in float32 or wider, targets) -> scalar.
-        images: (N, C, H, W) as the model takes them; two are enough.
-        num_classes: C. None: as many as the model has outputs.
-        channels: of the output of stages, where it is known: settles which axis they are on.
-        seed: of the matrices, at least 0.
+        model: any module on one image tensor, on its device; call it as a whole in training.
+        stages: globs over module names (``*`` also matches dots). A stage includes everything that runs after the
+            previous stages, up to the end of this module. If the members of a container are called one by one, the
+            container stands for the last of them. All output tensors of a stage are averaged and joined.
+        criterion: (logits (N, C) in float32 or wider, targets) -> scalar.
+        images: (N, C, H, W), preprocessed for the model; two are enough.
+        num_classes: C. None: the number of the model's outputs.
+        channels: the number of output channels of stages, if known; it determines the channel axis.
+        seed: seed of the matrices, at least 0.
 
     Attributes:
-        stages: names in the order in which they run; those without trainable parameters of their own are left out.
-        losses: (K,), the local error of each stage at the last call, without gradients; NaN before the first.
-        accuracies: (K,), the share of samples whose largest local logit is that of the target (of the largest target
-            where these are soft) at the last call; NaN before the first.
+        stages: names in the order in which they run, without stages that have no trainable parameters of their own.
+        losses: (K,), the local error of each stage at the last call, without gradients; NaN before the first call.
+        accuracies: (K,), the share of samples with the largest local logit at the target (at the largest target if
+            these are soft) at the last call; NaN before the first call.
 
     Raises:
-        InputError: the number of classes or the seed is not as above.
+        InputError: the number of classes or the seed is wrong.
         CaptureError: a pattern matches nothing, a stage does not run exactly once or has no output (N, ...) of units,
-            or there are no stages. Or a parameter learns from two errors, since a connection leads past the end of a
-            stage or stages share it, or from none.
+            or there are no stages. Also if a parameter learns from no error, or from two because a connection bypasses
+            the end of a stage or stages share it.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class LocalErrors:
         self.num_classes = num_classes or outputs
         if not self.num_classes:
             raise InputError(
-                "the model's output is no tensor (N, C) that tells the number of classes: give num_classes"
+                "the number of classes is unknown, since the model's output is not a tensor (N, C): give num_classes"
             )
         with seeded(0, images.device):
             trained = _trained(model, found, images)
@@ -93,17 +94,17 @@ class LocalErrors:
         self._cuts = _Cuts(model, _flat(self._layers))
 
     def __call__(self, targets: Tensor) -> Tensor:
-        """The sum of all local errors of the last forward pass, whose features are forgotten here.
+        """The sum of all local errors of the last forward pass; its features are then forgotten.
 
         Args:
-            targets: as the criterion takes them.
+            targets: the targets of the criterion.
 
         Raises:
             CaptureError: no forward pass in training mode since the last call, or a stage ran without gradients.
         """
         responses = iter(self._cuts.take())
         losses, accuracies = [], []
-        # Autocast would take the products in half precision.
+        # Autocast would compute the products in half precision.
         with torch.autocast(targets.device.type, enabled=False):
             for layers, matrix in zip(self._layers.values(), self._matrices, strict=True):
                 features = torch.cat([next(responses) for _ in layers], 1)
@@ -126,17 +127,17 @@ class LocalErrors:
 
 
 def random_classifier(units: int, num_classes: int, seed: int, number: int) -> Tensor:
-    """The matrix (U, C) of a stage, its number counted from 0: independent normal entries of variance 1 / U.
+    """The matrix (U, C) of stage ``number`` (from 0): independent normal entries with variance 1 / U.
 
-    So logits are as large as features are. The seed is spread (``numpy.random.SeedSequence``), or a network that was
-    initialized from the same one would have the same numbers in its weights.
+    With this variance, logits have the scale of the features. ``numpy.random.SeedSequence`` changes the seed, since a
+    network that was initialized with the same seed would otherwise have the same numbers in its weights.
     """
     spread = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
     return torch.randn(units, num_classes, generator=torch.Generator().manual_seed(spread)) / math.sqrt(units)
 
 
 class _Cuts(Recorder):
-    """Records what stages put out and hands it on detached; the k-th tensor of an output is its k-th call."""
+    """Records the outputs of stages and passes them on detached; tensor k of an output counts as call k."""
 
     _before_others = False  # recorders see the output that has gradients
 
@@ -149,7 +150,7 @@ class _Cuts(Recorder):
 
 
 class _Stages(Calibration):
-    """Finds the unit axis of every tensor that a stage puts out, and counts the calls of stages."""
+    """Finds the unit axis of every output tensor of a stage, and counts the calls of stages."""
 
     def __init__(self, picked: Mapping[str, nn.Module], channels: Mapping[str, int]) -> None:
         super().__init__(picked)
@@ -187,7 +188,7 @@ def _matching(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 def _find(
     model: nn.Module, stages: Sequence[str], images: Tensor, channels: Mapping[str, int]
 ) -> tuple[dict[str, tuple[Layer, ...]], int | None]:
-    """Stage -> one layer per tensor of its output, in the order of running; and the number of the model's outputs."""
+    """Stage -> one layer per output tensor, in the order in which they run; and the number of the model's outputs."""
     named = dict(model.named_modules())
     ends = {stage: _ends(stage, named) for stage in stages}
     picked = {name: named[name] for names in ends.values() for name in names}
@@ -197,17 +198,17 @@ def _find(
         output = calibration.run(model, images)
     layers: dict[str, list[Layer]] = {}
     for layer in calibration.layers:
-        # The features themselves: what lies below zero counts, too.
+        # The features themselves: negative values count too.
         layers.setdefault(layer.module, []).append(dataclasses.replace(layer, rectified=False))
     by_end: dict[str, str] = {}
     for stage, names in ends.items():
         end = next((name for name in names if name in calibration.runs), stage)
         runs = calibration.runs.get(end, 0)
         if runs != 1 or end not in layers:
-            problem = f"runs {runs} times in a forward pass" if runs != 1 else "puts out no features (N, ...) of images"
+            problem = f"runs {runs} times in a forward pass" if runs != 1 else "returns no features (N, ...) of images"
             raise CaptureError(
-                f"the stage {stage} {problem}, so it cannot have one error of its own; name modules that run once and "
-                "put out features with --local-errors-stages (stages=)"
+                f"the stage {stage} {problem}, so it cannot have its own error; choose modules that run once and "
+                "return features with --local-errors-stages (stages=)"
             )
         by_end.setdefault(end, stage)
     found = {by_end[end]: tuple(layers[end]) for end in calibration.runs if end in by_end}
@@ -215,7 +216,10 @@ def _find(
 
 
 def _ends(stage: str, named: Mapping[str, nn.Module]) -> list[str]:
-    """A module and, of a container, its last member, and the last one of that. The first that is called counts."""
+    """A module, its last member if it is a container, the last member of that one, and so on.
+
+    The first of them that is called marks the end of the stage.
+    """
     names = [stage]
     while isinstance(named[names[-1]], (nn.Sequential, nn.ModuleList)) and len(named[names[-1]]._modules):
         names.append(f"{names[-1]}.{next(reversed(named[names[-1]]._modules))}")
@@ -223,13 +227,13 @@ def _ends(stage: str, named: Mapping[str, nn.Module]) -> list[str]:
 
 
 def _trained(model: nn.Module, found: Mapping[str, tuple[Layer, ...]], images: Tensor) -> set[str]:
-    """The stages whose errors train anything; each parameter must learn from exactly one error."""
+    """The stages with errors that train a parameter; each parameter must learn from exactly one error."""
     layers = _flat(found)
     cuts = _Cuts(model, layers)
     try:
         with untouched(model), torch.enable_grad():
             model.eval()
-            model.training = True  # all that the hooks ask for; no module but the model itself changes what it does
+            model.training = True  # the hooks check only this flag; the other modules stay in eval mode
             output = list(_tensors(model(images)))
             responses = dict(zip(layers, cuts.take(), strict=True))
             sources = {stage: [responses[layer] for layer in parts] for stage, parts in found.items()}
@@ -254,7 +258,7 @@ def _reached(model: nn.Module, tensors: Iterable[Tensor]) -> set[str]:
 
 def _check_sources(found: Iterable[str], reached: Mapping[str, set[str]], behind: set[str], plain: set[str]) -> None:
     stages = ", ".join(found)
-    advice = "name other stages with --local-errors-stages (stages=)"
+    advice = "choose other stages with --local-errors-stages (stages=)"
     if not any(reached.values()):
         raise CaptureError(f"none of the stages {stages} has a parameter to train; {advice}")
     owners: dict[str, str] = {}
@@ -262,22 +266,23 @@ def _check_sources(found: Iterable[str], reached: Mapping[str, set[str]], behind
         for name in sorted(names):
             if name in owners:
                 raise CaptureError(
-                    f"no gradient can be kept from crossing the stages {stages}: the parameter {name} learns by the "
-                    f"error of {owners[name]} and by that of {stage}, since a connection leads past the end of a stage "
-                    f"or stages share weights; {advice}"
+                    f"the stages {stages} cannot be separated: the parameter {name} learns from the error of "
+                    f"{owners[name]} and from that of {stage}, since a connection bypasses the end of a stage or "
+                    f"stages share weights; {advice}"
                 )
             owners[name] = stage
     orphans = sorted(plain - owners.keys())
     if orphans:
         raise CaptureError(
-            f"with the stages {stages} no error would train {len(orphans)} parameters, the first is {orphans[0]}; "
+            f"with the stages {stages}, {plural(len(orphans), 'parameter')} would learn from no error, the first is "
+            f"{orphans[0]}; "
             f"{advice}"
         )
 
 
 def _accuracy(logits: Tensor, targets: Tensor) -> Tensor:
     labels = targets.argmax(1) if targets.ndim == 2 else targets
-    # With augmentation splits there are targets for the first, clean one alone.
+    # With augmentation splits there are targets only for the first, clean split.
     return (logits[: len(labels)].argmax(1) == labels).float().mean()
 
 
@@ -286,7 +291,7 @@ def _flat(found: Mapping[str, tuple[Layer, ...]]) -> list[Layer]:
 
 
 def _tensors(output: Any) -> Iterator[Tensor]:
-    """The tensors in an output that may hold features."""
+    """The tensors in an output that can be features."""
     if isinstance(output, Tensor):
         if output.ndim >= 2 and output.is_floating_point():
             yield output

@@ -1,4 +1,4 @@
-"""Class selectivity as a penalty of training (Leavitt & Morcos, arXiv 2003.01262). Definition: docs/methods.md."""
+"""Class selectivity as a penalty in training (Leavitt & Morcos, arXiv 2003.01262). Definition: docs/methods.md."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ class SelectivityRegularizer:
     >>> regularizer = SelectivityRegularizer(model, alpha=-1.0, images=images[:2])  # before torch.compile and DDP
     >>> loss = criterion(model(images), targets) + regularizer(targets)
 
-    Hooks stay on the model until :meth:`close` (or the end of ``with``). They record in training mode with gradients
-    enabled, pooled responses (N, U) alone, and nothing else; of several forward passes the last one counts. Copies of
-    the model, as for an average of its weights, record nothing, and its ``state_dict`` has no further keys.
+    Hooks stay on the model until :meth:`close` (or the end of ``with``). They record pooled responses (N, U) in
+    training mode with gradients enabled; after several forward passes, the last one counts. Copies of the model, such
+    as an average of its weights, record nothing, and its ``state_dict`` has no additional keys.
 
     Args:
-        model: any module on one image tensor, on its device; called as a whole while training.
-        alpha: finite; may be set anew at any time, ``regularizer.alpha = ...``.
-        images: (N, C, H, W) as the model takes them; two are enough. They show which layers there are.
-        num_classes: C. None: as many as the model has outputs.
+        model: any module on one image tensor, on its device; call it as a whole in training.
+        alpha: finite; can be changed at any time, ``regularizer.alpha = ...``.
+        images: (N, C, H, W), preprocessed for the model, to find its layers; two are enough.
+        num_classes: C. None: the number of the model's outputs.
         layers: globs over module names, see :func:`~selplug.core.model.capture.find_layers`; None: every activation.
-        ema: in [0, 1), decay per call of running class sums, which lower the null level of small batches. The value is
-            that of the running sums, the gradient that of this batch's sums at that point (ours; stochastic
-            compositional gradients, arXiv 1411.3803), so that alpha weighs as much as without. History is forgotten
-            where alpha is set to 0. None: this batch alone.
+        ema: in [0, 1), decay per call of running class sums, which lower the null level of small batches. The penalty
+            is computed from the running sums, its gradient from the sums of this batch at that point (ours; stochastic
+            compositional gradients, arXiv 1411.3803), so that alpha has the same effect as without ema. Setting alpha
+            to 0 resets the running sums. None: only this batch.
         sync: sum classes over all ranks of the default process group, if there is one. The penalty is then that of the
-            whole batch, and gradients are multiplied by the number of ranks, for DistributedDataParallel divides by it.
+            whole batch. Gradients are multiplied by the number of ranks, since DistributedDataParallel divides by it.
             All ranks must call with the same alpha.
 
     Attributes:
-        layers: the layers that take part, each with the same weight.
+        layers: the layers of the penalty, all with the same weight.
 
     Raises:
-        InputError: alpha, ema or num_classes is not as above.
+        InputError: alpha, ema or num_classes is out of range.
         CaptureError: there are no layers, or a pattern matches nothing.
     """
 
@@ -74,7 +74,7 @@ class SelectivityRegularizer:
         if self.num_classes < 2:
             raise InputError(f"class selectivity needs at least two classes, got num_classes={self.num_classes}")
         self.layers = find_layers(model, images, layers)
-        # Every layer weighs the same, every unit the same within its layer.
+        # All layers have the same weight, and all units within a layer.
         shares = [torch.full((layer.units,), 1 / layer.units, dtype=torch.float64) for layer in self.layers]
         self._shares = torch.cat(shares) / len(self.layers)
         self._index = torch.full_like(self._shares, math.nan)
@@ -93,14 +93,14 @@ class SelectivityRegularizer:
     def alpha(self, alpha: float) -> None:
         _check(alpha)
         self._alpha = float(alpha)
-        # Compiled code depends on this flag and not on alpha, or each step of a schedule would compile anew.
+        # Compiled code depends on this flag, not on alpha: otherwise each step of a schedule would compile again.
         self._recorder.active = self._enabled and alpha != 0
         if not alpha:
             self._history = None
 
     @property
     def enabled(self) -> bool:
-        """False does what alpha = 0 does, but keeps the running sums."""
+        """False has the effect of alpha = 0, but keeps the running sums."""
         return self._enabled
 
     @enabled.setter
@@ -115,30 +115,30 @@ class SelectivityRegularizer:
 
     @property
     def per_layer(self) -> dict[str, Tensor]:
-        """Layer name -> mean over its units, dead ones included, at the last call; as :attr:`selectivity`."""
+        """Layer name -> mean over its units, including dead units, at the last call; like :attr:`selectivity`."""
         parts = torch.split(self._index, [layer.units for layer in self.layers])
         return {layer.name: part.mean() for layer, part in zip(self.layers, parts, strict=True)}
 
     def __call__(self, targets: Tensor) -> Tensor:
         """The penalty of the last forward pass in training mode, a scalar in float32 or wider.
 
-        0 where alpha is 0, and where fewer than two classes are present (with one warning). The responses are gone
-        afterwards, so each forward pass has one penalty.
+        0 if alpha is 0 or fewer than two classes are present (with one warning). The responses are then forgotten, so
+        each forward pass has one penalty.
 
         Args:
-            targets: labels (N,), integers in [0, C), or soft targets (N, C) whose rows sum to 1 (mixup, smoothing).
-                Values are checked at every call on the CPU, elsewhere at calls 1, 2, 4, 8, ..., since looking at them
-                waits for the device; unchecked labels outside [0, C) belong to no class.
+            targets: labels (N,), integers in [0, C), or soft targets (N, C) with rows that sum to 1 (mixup, smoothing).
+                On the CPU values are checked at every call, elsewhere at calls 1, 2, 4, 8, ..., since a check waits for
+                the device; unchecked labels outside [0, C) belong to no class.
 
         Raises:
-            InputError: targets do not fit, or are multi-label ones, for which the index is not defined.
+            InputError: targets have a wrong shape or value, or are multi-label, for which the index is undefined.
             CaptureError: no forward pass was recorded since the last call, or a layer ran without gradients.
         """
         if not self._recorder.active:
             self._recorder.forget()
             return torch.zeros((), device=targets.device)
         recorded = self._recorder.take()
-        # Autocast would take the products in half precision: sums are off, gradients near dead units overflow.
+        # In half precision (autocast), sums would be inexact and gradients of nearly dead units would overflow.
         with torch.autocast(recorded[0].device.type, enabled=False):
             responses = torch.cat(recorded, 1)
             self._calls += 1
@@ -162,14 +162,14 @@ class SelectivityRegularizer:
         self.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """The running class sums, where there are any: ``sums`` (C, U over all layers + 1 for weights), ``bias`` ()."""
+        """The running class sums, if any: ``sums`` (C, U over all layers + 1 for weights), ``bias`` ()."""
         return {} if self._history is None else {"sums": self._history[0].clone(), "bias": self._history[1].clone()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from the ``state_dict`` of a regularizer of the same model, layers and classes.
 
         Raises:
-            InputError: its sums have another shape.
+            InputError: the sums have another shape.
         """
         expected = (self.num_classes, len(self._shares) + 1)
         if state and tuple(state["sums"].shape) != expected:
@@ -179,13 +179,13 @@ class SelectivityRegularizer:
     def _matrix(self, targets: Tensor, num_samples: int, look: bool) -> Tensor:
         """Targets as (N, C)."""
         matrix = one_hot(targets, self.num_classes, num_samples, check_values=look)
-        # Rows in bfloat16 sum to 1 only roughly.
+        # Rows in bfloat16 sum to 1 only approximately.
         if look and targets.ndim == 2 and ((matrix.float().sum(1) - 1).abs() > 0.02).any():
-            raise InputError("expected soft targets (N, C) whose rows sum to 1, got multi-label targets")
+            raise InputError("expected soft targets (N, C) with rows that sum to 1, got multi-label targets")
         return matrix
 
     def _gathered(self, sums: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Class sums (C, U) and weights (C,) over all ranks and over past batches, as far as asked for."""
+        """Class sums (C, U) and weights (C,), with ``sync`` over all ranks, with ``ema`` over past batches."""
         ranks = self.sync and distributed.is_available() and distributed.is_initialized()
         if not ranks and self.ema is None:
             return sums, weights
@@ -200,7 +200,7 @@ class SelectivityRegularizer:
         value = batch.detach()
         past, bias = self._history or (torch.zeros_like(value), value.new_zeros(()))
         past, bias = past.to(value), bias.to(value)
-        # A batch that overflowed in half precision, whose step the scaler skips, must not stay in the history.
+        # If a batch overflows in half precision, the scaler skips its step: keep it out of the history.
         finite = value.isfinite().all()
         past = torch.where(finite, decay * past + (1 - decay) * value, past)
         bias = torch.where(finite, decay * bias + (1 - decay), bias)
@@ -216,14 +216,14 @@ class SelectivityRegularizer:
             self._warned = True
             _logger.warning(
                 "a batch had samples of fewer than two classes: its class selectivity is undefined and its penalty 0; "
-                "shuffle the data or use larger batches (said once)"
+                "shuffle the data or use larger batches (this warning appears once)"
             )
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """Sum over ranks of a tensor that goes into a loss which is the same on all ranks.
+    """Sums over ranks a tensor that is used in a loss which is the same on all ranks.
 
-    That loss has the same gradient everywhere, so the sum over ranks of it needs no communication.
+    The gradient of this loss is the same on all ranks, so its sum over ranks needs no communication.
     """
 
     @staticmethod
@@ -243,9 +243,11 @@ def _check(alpha: object) -> None:
 
 
 def count_outputs(model: nn.Module, images: Tensor) -> int:
-    """How many logits the model gives. Raises InputError if what it gives is no tensor (N, C)."""
+    """The number of logits of the model. Raises InputError if its output is not a tensor (N, C)."""
     with frozen(model), torch.no_grad():
         output = model(images)
     if not isinstance(output, Tensor) or output.ndim != 2:
-        raise InputError("the model's output is no tensor (N, C) that tells the number of classes: give num_classes")
+        raise InputError(
+            "the number of classes is unknown, since the model's output is not a tensor (N, C): give num_classes"
+        )
     return output.shape[1]

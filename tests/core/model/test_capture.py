@@ -220,7 +220,7 @@ def test_what_cannot_be_recorded_is_named(net):
     with pytest.raises(CaptureError, match=r"--layers 'nope\*' matches no module; there are conv, bn"):
         find_layers(net, images, ["nope*"])
 
-    with pytest.raises(CaptureError, match=r"--layers 'table\*' gives no layer: .* got table.1"):
+    with pytest.raises(CaptureError, match=r"--layers 'table\*' selects no layer: .* got table.1"):
         find_layers(net, images, ["gelu", "table*"])
     with pytest.raises(CaptureError, match=r"--layers 'relu#3' gives no layer"):
         find_layers(net, images, ["relu#3"])
@@ -256,5 +256,5 @@ def test_layers_that_do_not_fire_are_an_error(net):
     layers = find_layers(net, torch.rand(2, 3, 8, 8))
     with Capture(net, layers) as capture:
         pass
-    with pytest.raises(CaptureError, match=r"3 of 3 layers did not fire.*torch\.compile"):
+    with pytest.raises(CaptureError, match=r"3 of 3 layers were not recorded.*torch\.compile"):
         _ = capture.responses

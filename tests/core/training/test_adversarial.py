@@ -163,7 +163,7 @@ def test_autocast_does_not_reach_the_attack():
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (normalized(PIXELS + 0.01), "pixels in [0, 1] once the normalization is undone, got values from 0.01 to 1.01"),
+        (normalized(PIXELS + 0.01), "pixels in [0, 1] without the normalization, got values from 0.01 to 1.01"),
         (normalized(PIXELS - 0.01), "got values from -0.01 to 0.99"),
         (torch.full_like(PIXELS, torch.nan), "got values from nan to nan"),
         (normalized(PIXELS).bfloat16() + 0.1, "random erasing with noise"),
@@ -210,7 +210,7 @@ def test_labels_of_soft_targets():
     soft = F.one_hot(LABELS, CLASSES) * 0.7 + 0.3 / CLASSES
     assert torch.equal(hard_labels(soft.bfloat16()), LABELS)
     for wrong in (torch.ones(12, CLASSES), torch.ones(12, 1, 1)):
-        with pytest.raises(InputError, match=r"soft targets \(N, C\) whose rows sum to 1, got multi-label"):
+        with pytest.raises(InputError, match=r"soft targets \(N, C\) with rows that sum to 1, got multi-label"):
             hard_labels(wrong)
 
 

@@ -127,7 +127,7 @@ def test_eval_mode_copies_and_closed_models_are_plain():
         other.load_state_dict(make().state_dict())
         F.cross_entropy(other(IMAGES), LABELS).backward()
         same((expected, gradients(other)), (expected, plain_gradients), 0)
-    with pytest.raises(CaptureError, match="layers have not run"):
+    with pytest.raises(CaptureError, match="layers were not recorded"):
         local(LABELS)
 
     evaluated = make().eval()(IMAGES)
@@ -208,11 +208,19 @@ class Share(Skip):
 @pytest.mark.parametrize(
     ("model", "stages", "message"),
     [
-        (Skip, ("one", "two"), r"crossing the stages one, two: the parameter stem\..* learns by the error of one and "),
-        (Share, ("one",), r"the parameter one\.weight learns by the error of one and by that of the network's output"),
+        (
+            Skip,
+            ("one", "two"),
+            r"the stages one, two cannot be separated: the parameter stem\..* learns from the error of one and from ",
+        ),
+        (
+            Share,
+            ("one",),
+            r"the parameter one\.weight learns from the error of one and from that of the network's output",
+        ),
         (Again, ("one", "two"), "the stage one runs 2 times in a forward pass"),
         (Skip, ("tow",), r"--local-errors-stages 'tow' \(stages=\) matches no module; there are stem, one, two, fc"),
-        (Skip, ("fc",), "the stage fc puts out no features"),
+        (Skip, ("fc",), "the stage fc returns no features"),
         (Skip, (), "none of the stages"),
     ],
 )

@@ -156,7 +156,7 @@ def test_close_and_with_take_the_hooks_off():
         model(IMAGES)
     assert hooks() == 0
     model(IMAGES)
-    with pytest.raises(CaptureError, match="4 of 4 layers have not run"):
+    with pytest.raises(CaptureError, match="4 of 4 layers were not recorded"):
         regularizer(LABELS)
 
 
@@ -205,7 +205,7 @@ def test_label_smoothing_and_mixup_weight_the_class_means():
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (F.one_hot(LABELS, CLASSES) + F.one_hot(LABELS.flip(0), CLASSES), "rows sum to 1.*multi-label"),
+        (F.one_hot(LABELS, CLASSES) + F.one_hot(LABELS.flip(0), CLASSES), "rows that sum to 1.*multi-label"),
         (torch.zeros(24, CLASSES), "multi-label"),
         (torch.full((24, CLASSES), -0.25), "soft targets >= 0"),
         (LABELS[:5], r"expected targets \(N,\)=\(24,\)"),
