@@ -189,9 +189,9 @@ def test_the_plugins_numbers(plugin, tmp_path):
 
 def test_the_plugins_errors(plugin):
     expected = {
-        "occlusion:size=0": "expected size, a whole number of pixels >= 1, got 0",
-        "occlusion:size=2.5": "expected size, a whole number of pixels >= 1, got 2.5",
-        "occlusion:size=9": "expected size <= 8, the image's, got 9",
+        "occlusion:size=0": "expected size as a whole number of pixels >= 1, got 0",
+        "occlusion:size=2.5": "expected size as a whole number of pixels >= 1, got 2.5",
+        "occlusion:size=9": "expected size <= 8, the size of the image, got 9",
         "occlusion:sise=4": "occlusion has no option 'sise'; did you mean size?",
     }
     done = run("-c", ERRORS, *expected, path=plugin)

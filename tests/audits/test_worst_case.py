@@ -208,7 +208,7 @@ def test_the_report_holds_all_of_it():
     assert data["settings"]["worst_case"][0]["threat"]["eps"] == 0.02
     text = " ".join(report.summary().split())
     assert "toward-2-0.02" in text
-    assert "images within Linf 5.1/255 of the clean one count" in text
+    assert "only images within Linf 5.1/255 of the clean image count" in text
     assert "Checks of the attacks: 4 of 4 passed" in text
 
 

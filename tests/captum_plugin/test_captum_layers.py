@@ -178,7 +178,7 @@ def test_windows_belong_to_their_sample(images, labels):
     with pytest.raises(CaptureError, match="with N=2 samples on the first axis"):  # one image alone would not tell
         LayerClassSelectivity(mixed, mixed.act).fit([(images[:1], labels[:1])])
     with pytest.raises(
-        CaptureError, match=r"tensors \(N, ...\) with N=2 samples on the first axis, act has \(8, 6, 2, 2\)"
+        CaptureError, match=r"tensors \(N, ...\) with N=2 samples on the first axis, got \(8, 6, 2, 2\) from act"
     ):
         LayerClassSelectivity(mixed, mixed.act).fit(loader)
 

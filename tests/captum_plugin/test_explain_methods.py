@@ -89,7 +89,9 @@ def test_every_registered_method_of_ours_is_covered():
 
 
 def test_a_number_per_unit_is_no_map(model):
-    with pytest.raises(InputError, match=r"input-unit-gradient gave \(1, 6\) for 1 \(1, 6, 8, 8\), which is no map"):
+    with pytest.raises(
+        InputError, match=r"input-unit-gradient returned \(1, 6\) for 1 \(1, 6, 8, 8\), which is not a map"
+    ):
         explain(model, "input-unit-gradient")
 
 
@@ -104,5 +106,5 @@ def test_layers_of_transformers(name, layer, shape, data):
     fit = [(nn.functional.interpolate(images, 32), labels) for images, labels in data]
     _, maps = explain(model.eval(), "layer-class-selectivity", fit, (layer,), 32)
     assert {one.values[CLEAN].shape for one in maps} == {shape}
-    with pytest.raises(InputError, match=r"layer-gradcam.* which is no map over the image"):
+    with pytest.raises(InputError, match=r"layer-gradcam.* which is not a map over the image"):
         explain(model, "layer-gradcam", (), (layer,), 32)

@@ -191,7 +191,7 @@ def test_missing_or_wrong_means(net, images, loader, make):
         make(net, [net.relu, net.gelu], class_means=torch.rand(5, 6))
     with pytest.raises(InputError, match=r"relu has U=6 units, its class means \(C, U\) \(5, 7\)"):
         make(net, net.relu, class_means=torch.rand(5, 7)).attribute(images, 1)
-    with pytest.raises(InputError, match="twice runs 2 times, but has class means for 1 calls"):
+    with pytest.raises(InputError, match="twice runs 2 times, but has class means for 1 call"):
         make(net, net.twice, class_means=torch.rand(5, 6)).attribute(images, 1)
 
 

@@ -187,8 +187,8 @@ def test_samples_without_a_file(data, what):
 
 def test_outside_of_an_audit(data):
     for spec, message in (
-        (f"imagenetc@2:{data}/set,c,corruption=fog", "works only in an audit"),
-        (f"shift:{data}/shifted", "a condition of an audit"),
+        (f"imagenetc@2:{data}/set,c,corruption=fog", "imagenetc: works only in an audit"),
+        (f"shift:{data}/shifted", "shift: works only in an audit"),
     ):
         found = specs.perturbation(spec)
         made = found.factory(None, **found.options)
@@ -230,7 +230,7 @@ def test_a_shift_is_measured_on_its_own_images(data, classes, tmp_path):
     Draft202012Validator(json.loads(files("selplug.audits").joinpath("report.schema.json").read_text())).validate(saved)
     assert saved["conditions"][1]["l2_mean"] is None
     assert name in report.summary()
-    assert f"no clean images belong to: {name}." in (folder / "report.html").read_text()
+    assert f"without clean counterparts: {name}." in (folder / "report.html").read_text()
 
 
 @pytest.mark.parametrize(

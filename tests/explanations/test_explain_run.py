@@ -141,7 +141,7 @@ def test_targets():
         assert [image.target for image in found] == expected
         attacked = predicted if given is unknown else [0, 1, 2]
         assert [image.attacked for image in found] == told == attacked
-    with pytest.raises(InputError, match=r"folder/0.png is not known.*--data-dir"):
+    with pytest.raises(InputError, match=r"folder/0.png is unknown.*--data-dir"):
         run_explain(subject(model), unknown, method, NOISE, target="true")
     for bad in (3, -1):
         with pytest.raises(InputError, match="class from 0 to 2"):
@@ -192,14 +192,14 @@ def test_what_is_no_map_is_an_error_that_names_method_and_layer():
             raise KeyError("inside")
 
     for factory, message in (
-        (Pooled, r"m gave \(1, 8\) for act2 \(1, 8, 4, 6\), which is no map"),
+        (Pooled, r"m returned \(1, 8\) for act2 \(1, 8, 4, 6\), which is not a map"),
         (Odd, "m: expected a tensor from attribute, got str"),
-        (Undefined, "m: gave values that are not finite"),
+        (Undefined, "m returned values that are not finite"),
         (Breaks, "attribution m failed under the condition clean: KeyError: 'inside'"),
     ):
         with pytest.raises(SelplugError, match=message):
             run_explain(subject(network()), pictures(1), [Attribution("m", factory)], NOISE, layers=["act2"])
-    with pytest.raises(InputError, match=r"act gave \(1, 4\) for act3"):
+    with pytest.raises(InputError, match=r"act returned \(1, 4\) for act3"):
         run_explain(subject(network()), pictures(1), [Attribution("act", Activation)], NOISE, layers=["act3"])
     with pytest.raises(CaptureError, match=r"'nope' matches no module; there are conv1, act1"):
         run_explain(subject(network()), pictures(1), [Attribution("act", Activation)], NOISE, layers=["nope"])

@@ -121,7 +121,7 @@ def test_loaders_of_different_preparation_are_read_side_by_side():
 )
 def test_different_samples_are_an_error(data):
     model = other_model()
-    with pytest.raises(InputError, match="given different samples from sample"):
+    with pytest.raises(InputError, match="got different samples from sample"):
         run_similarity(Subject(model, loader()), Subject(model, data))
 
 
@@ -152,18 +152,18 @@ def test_bad_input_is_said():
         compare(measures=[])
     with pytest.raises(InputError, match="at least 4 samples, got 3"):
         compare(data=[(IMAGES[:3], LABELS[:3])])
-    with pytest.raises(InputError, match="gave no images"):
+    with pytest.raises(InputError, match="returned no images"):
         selplug.similarity(make_model(), other_model(), [], progress=False)
     with pytest.raises(CaptureError, match="matches no module"):
         compare(layers=["2"], layers_b=["zzz"])
     broken = other_model()
     broken[2].weight.data.fill_(math.nan)
-    with pytest.raises(InputError, match=r"b \(b\): responses that are not finite in 2 of 3 layers, the first is 3"):
+    with pytest.raises(InputError, match=r"b \(b\): responses are not finite in 2 of 3 layers, the first is 3"):
         compare(b=broken)
     subjects = [Subject(model, loader()) for model in (make_model(), other_model())]
-    with pytest.raises(InputError, match="--measure procrustes keeps the covariances of 18 and 21 units"):
+    with pytest.raises(InputError, match="--measure procrustes stores the covariances of 18 and 21 units"):
         run_similarity(*subjects, measures=["procrustes"], state_bytes=1000)
-    with pytest.raises(InputError, match="--estimator biased keeps"):
+    with pytest.raises(InputError, match="--estimator biased stores"):
         run_similarity(*subjects, estimator="biased", state_bytes=1000)
     run_similarity(*subjects, state_bytes=1000)
 

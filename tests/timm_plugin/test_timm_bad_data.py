@@ -22,13 +22,13 @@ OpenTiny = Callable[..., Subject]
     [
         ({"data_dir": None}, "no data; give --data-dir FOLDER"),
         ({"data_dir": "nowhere/at/all"}, "no folder nowhere/at/all; give --data-dir"),
-        ({"split": "tset"}, r"no split 'tset' in .*: which has validation; give --split validation"),
+        ({"split": "tset"}, r"no split 'tset' in .*, which has validation; give --split validation"),
         ({"dataset": "cifar10"}, r"unknown dataset 'cifar10'; expected torch/NAME \(as torch/cifar10\)"),
         ({"dataset": "hdfs/cifar10"}, "unknown dataset 'hdfs/cifar10'; expected one of torch/, hfds/"),
         ({"dataset": "torch/nope"}, "torch/nope in .* cannot be read: Unknown torchvision dataset nope"),
         ({"dataset": "torch/cifar10"}, "torch/cifar10 in .*cannot be read: .*--dataset-download downloads it"),
         ({"dataset": "torch/cifar10", "split": "tset"}, "torch/cifar10 has no split 'tset'; expected train or test"),
-        ({"num_samples": 13}, "expected at least 13 samples in the data, got 12;  lower --num-samples"),
+        ({"num_samples": 13}, "expected at least 13 samples in the data, got 12; lower --num-samples"),
         ({"class_map": "nowhere.txt"}, "no class map nowhere.txt; expected a .txt file"),
         (
             {"num_classes": 4},
@@ -47,14 +47,14 @@ def test_splits_never_become_classes(make_folder: MakeFolder, open_tiny: OpenTin
     """timm reads the whole root where it finds no folder of the split: the classes would be ``test`` and ``train``."""
     root = make_folder({"ant": 2, "bee": 2, "cat": 2}, split="test")
     make_folder({"ant": 2, "bee": 2, "cat": 2}, split="Train")
-    with pytest.raises(InputError, match=r"no split 'validation' in .*: which has Train, test; give --split Train"):
+    with pytest.raises(InputError, match=r"no split 'validation' in .*, which has Train, test; give --split Train"):
         open_tiny(root)
     assert open_tiny(root, split="test").info["data"]["total"] == 6
 
 
 def test_splits_without_classes(make_folder: MakeFolder, open_tiny: OpenTiny) -> None:
     root = make_folder({"test": 2, "train": 2}, split=".")
-    with pytest.raises(InputError, match=r"no split 'validation' in .*: which has test, train; give --split test"):
+    with pytest.raises(InputError, match=r"no split 'validation' in .*, which has test, train; give --split test"):
         open_tiny(root)
 
 
@@ -81,7 +81,7 @@ def test_other_words_for_validation(split: str, make_folder: MakeFolder, open_ti
 def test_a_folder_without_splits(make_folder: MakeFolder, open_tiny: OpenTiny) -> None:
     root = make_folder(split=".")
     assert open_tiny(root).class_names == ["ant", "bee", "cat"]
-    with pytest.raises(InputError, match=r"no split 'test' in .*: which has ant, bee, cat; omit --split"):
+    with pytest.raises(InputError, match=r"no split 'test' in .*, which has ant, bee, cat; omit --split"):
         open_tiny(root, split="test")
 
 

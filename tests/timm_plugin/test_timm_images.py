@@ -192,7 +192,7 @@ def test_truncated_images_are_not_padded(
 def test_not_an_image_says_so_without_an_address(make_folder: MakeFolder, open_tiny: OpenTiny) -> None:
     root = make_folder()
     (root / "validation" / "ant" / "00.jpg").write_text("no image")
-    with pytest.raises(InputError, match=r"ant/00.jpg: not an image; mend"):
+    with pytest.raises(InputError, match=r"ant/00.jpg: not an image; repair"):
         read(open_tiny(root))
 
 

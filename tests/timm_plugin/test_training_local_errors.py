@@ -120,9 +120,12 @@ def test_flags_come_from_yaml(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--local-errors-stages", "layer1"), "--local-errors-stages does nothing without --local-errors"),
+        (("--local-errors-stages", "layer1"), "--local-errors-stages needs --local-errors"),
         ((*ON, "--local-errors-stages", "zzz*"), "--local-errors-stages 'zzz*' (stages=) matches no module; there are"),
-        ((*ON, "--local-errors-stages", "layer1.0.conv1"), "resnet20_cifar: no gradient can be kept from crossing the"),
+        (
+            (*ON, "--local-errors-stages", "layer1.0.conv1"),
+            "resnet20_cifar: the stages layer1.0.conv1 cannot be separated",
+        ),
         ((*ON, "--kd-model-name", "resnet20_cifar"), "local-errors cannot take part in LogitDistillationTask"),
         ((*ON, "--bypass"), "the script reports epoch 0, but no batch went through its ClassificationTask"),
         ((*ON, "--seed", "-1"), "expected a whole number >= 0 as seed of the local classifiers, got -1"),
@@ -134,7 +137,7 @@ def test_it_is_told(tmp_path, arguments, message):
 
 
 def test_a_model_without_stages():
-    with pytest.raises(CaptureError, match=r"timm lists no stages for this model \(feature_info: nothing\); name the"):
+    with pytest.raises(CaptureError, match=r"timm lists no stages for this model \(feature_info: nothing\); give the"):
         stages_of(torch.nn.Sequential(torch.nn.Linear(2, 2)))
 
 

@@ -149,8 +149,8 @@ def test_schedules(text, schedule):
     ("text", "message"),
     [
         ("1", "got '1'"), ("a:1", "got 'a:1'"), ("-1:1", "got '-1:1'"), ("1:x", "got '1:x'"), ("1:1,", "got ''"),
-        ("2:1,1:1", "epoch 1 does not come after 2"), ("1:1,1:2", "epoch 1 does not come after 1"),
-        ("0:nan", "finite number, got nan"), (310, "got 310; in a YAML file it needs quotation marks"),
+        ("2:1,1:1", "epoch 1 is not after 2"), ("1:1,1:2", "epoch 1 is not after 1"),
+        ("0:nan", "finite number, got nan"), (310, "got 310; in a YAML file put it in quotation marks"),
     ],
 )  # fmt: skip
 def test_bad_schedules(text, message):

@@ -222,7 +222,7 @@ def test_what_cannot_be_recorded_is_named(net):
 
     with pytest.raises(CaptureError, match=r"--layers 'table\*' selects no layer: .* got table.1"):
         find_layers(net, images, ["gelu", "table*"])
-    with pytest.raises(CaptureError, match=r"--layers 'relu#3' gives no layer"):
+    with pytest.raises(CaptureError, match=r"--layers 'relu#3' selects no layer"):
         find_layers(net, images, ["relu#3"])
 
     class Functional(nn.Module):
