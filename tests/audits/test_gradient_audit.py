@@ -156,4 +156,4 @@ def test_a_model_without_gradients_has_units_without_one():
     assert values["mean"] == 0
     assert values["flat_units"] == 4
     assert values["cv_samples"] is values["cv_units"] is None
-    assert "Units without an input gradient: 4 in 1 of 1 layers" in report.summary().replace("\n", " ")
+    assert "Units without an input gradient: 4 in 1 of 1 layer " in report.summary().replace("\n", " ")

@@ -202,7 +202,7 @@ def test_the_model_is_left_as_it_was(model, images):
         (torch.zeros(3, 8, 8), {"perturbation": 7}, "expected a spec, a Perturbation or a callable, got int"),
         (torch.zeros(3, 8, 8), {"target": "cow"}, "expected a class name, its number, predicted or true"),
         (torch.zeros(3, 8, 8), {"target": 3}, "expected a class from 0 to 2, got 3"),
-        (torch.zeros(3, 8, 8), {"target": "true"}, "the true class of image 1 is not known"),
+        (torch.zeros(3, 8, 8), {"target": "true"}, "the true class of image 1 is unknown"),
         ("nowhere.png", {}, r"no image file or folder nowhere\.png"),
     ],
 )

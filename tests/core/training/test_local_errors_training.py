@@ -60,7 +60,7 @@ def test_checkpointed_stages_are_read_once():
         model(IMAGES)  # a look in between must not confuse the second run
     loss.backward()
     same((torch.cat([task.detach().unsqueeze(0), local.losses]), gradients(model)), expected)
-    with pytest.raises(CaptureError, match="layers have not run"):
+    with pytest.raises(CaptureError, match="layers were not recorded"):
         local(LABELS)
 
 
