@@ -12,8 +12,8 @@ from ..core.errors import InputError, ReportError
 from ..report.jsonable import jsonable
 from ..report.saving import save_files
 from ..report.style import printable
-from .claims import Judged
 from .record import PAGE, ComparisonRecord, claim_facts
+from .verdicts import Judged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,16 +72,16 @@ class Comparison(ComparisonRecord):
 
 def _claim_row(judged: Judged) -> dict[str, Any]:
     row = claim_facts(judged)
-    beside, interval = row.pop("beside") or {}, row.pop("ci95") or (None, None)
-    ends = beside.get("ci95") or (None, None)
-    return row | {
-        "ci95_low": interval[0],
-        "ci95_high": interval[1],
-        "beside": beside.get("statistic"),
-        "beside_value": beside.get("value"),
-        "beside_ci95_low": ends[0],
-        "beside_ci95_high": ends[1],
-    }
+    interval, parts = row.pop("ci95") or (None, None), row.pop("parts")
+    ends = {"ci95_low": interval[0], "ci95_high": interval[1]}
+    several = parts if len(parts) > 1 else ()
+    return row | ends | {"parts": "; ".join(_part(part) for part in several)}
+
+
+def _part(part: Mapping[str, Any]) -> str:
+    value, interval = part["value"], part["ci95"]
+    shown = "not defined" if value is None else f"{value:.6g}"
+    return f"{part['label']}: {shown}" + (f" [{interval[0]:.6g}, {interval[1]:.6g}]" if interval else "")
 
 
 def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -13,8 +13,11 @@ import numpy as np
 from ..report.heat_map import heat_map
 from ..report.plots import Figure, Menu, Plot, base_layout, base_trace, packed, plot_with_menus
 from ..report.style import color, label, listing, number, printable, short_names, short_number
-from .claims import Network, correlate
-from .network_values import CURVES, VALUES, Sweep, called, is_accuracy
+from .evidence import Draws, correlated, value_of
+from .network import Network
+from .network_values import CURVES, VALUES, called, is_accuracy
+from .ranks import DRAWS
+from .sweeps import Sweep
 from .tables import TRAINED, show
 
 if TYPE_CHECKING:
@@ -76,11 +79,12 @@ def linking(comparison: ComparisonRecord, x: str, y: str) -> Figure:
         data.append(_mean_point(place, group, x, y))
     layout = base_layout(f"{called(y)} against {called(x)}", height=430)
     layout["xaxis"], layout["yaxis"] = ({"title": {"text": _axis(key)}, "automargin": True} for key in (x, y))
-    rho = correlate(comparison.networks, x, y, 1, 0)
+    rho = correlated(comparison.networks, value_of(x), value_of(y), Draws(DRAWS, 0)).estimate
     layout["meta"]["note"] = (
-        f"Spearman's rho within families: {short_number(rho.value, spec='.2f')}, over {rho.n} standard networks."
+        f"Spearman's rho within families: {short_number(rho.value, spec='.2f')}, over {rho.configurations} training "
+        f"configurations ({rho.n} standard networks)."
         if rho.value is not None
-        else "No family of three or more trainings to correlate over."
+        else "No family of three or more training configurations to correlate over."
     )
     return {"data": data, "layout": layout}
 

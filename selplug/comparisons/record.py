@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..report.jsonable import jsonable
-from ..report.style import printable
-from .claims import Judged, Network
-from .resampling import Estimate
+from .network import Network
 from .sources import Common, Source
+from .statistics import Estimate
+from .verdicts import Judged
 
 SCHEMA_VERSION = "1.0"
 PAGE = "compare.html"
@@ -48,7 +48,11 @@ class Group:
 
 @dataclass(frozen=True)
 class ComparisonRecord:
-    """What :func:`selplug.compare` found; ``save`` writes it. ``environment`` and ``settings`` are JSON-ready."""
+    """What :func:`selplug.compare` found; ``save`` writes it. ``environment`` and ``settings`` are JSON-ready.
+
+    So are ``train_set``, which says what audits of training images there were, and ``protocol``, what became of it;
+    None without one.
+    """
 
     common: Common
     networks: tuple[Network, ...]
@@ -58,6 +62,8 @@ class ComparisonRecord:
     notes: tuple[str, ...]
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
+    train_set: tuple[Mapping[str, Any], ...] = ()
+    protocol: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``comparison.json``: plain dicts, lists, numbers and strings; undefined numbers are None."""
@@ -82,12 +88,12 @@ class ComparisonRecord:
                     }
                     for group in self.groups
                 ],
-                "correlations": [
-                    {"x": one.x, "y": one.y, **dataclasses.asdict(one.estimate)} for one in self.correlations
-                ],
+                "correlations": [{"x": one.x, "y": one.y, **_estimate_of(one.estimate)} for one in self.correlations],
+                "protocol": self.protocol,
+                "train_set": self.train_set,
                 "claims": [claim_facts(judged) for judged in self.claims],
                 "left_out": [
-                    {"name": source.name, "file": _file(source), "reasons": reasons}
+                    {"name": source.name, "file": source.told_file, "reasons": reasons}
                     for source, reasons in self.common.left_out
                 ],
                 "notes": self.notes,
@@ -128,8 +134,10 @@ def _network(network: Network, source: Source) -> dict[str, Any]:
         "sweeps": [dataclasses.asdict(sweep) for sweep in measured.sweeps],
         "similarity": measured.similarity,
         "blocks": measured.blocks,
+        "matched": measured.matched,
+        "train_gap": measured.train_gap,
         "report": {
-            "file": _file(source),
+            "file": source.told_file,
             "sha256": source.sha256,
             "checkpoint": report.subject.get("checkpoint"),
             "settings": report.settings,
@@ -138,27 +146,31 @@ def _network(network: Network, source: Source) -> dict[str, Any]:
     }
 
 
-def _file(source: Source) -> str | None:
-    """The report's file as it was given; absolute paths tell of a machine that nobody else has."""
-    if source.path is None:
-        return None
-    return printable("/".join(source.path.parts[-2:]) if source.path.is_absolute() else source.path.as_posix())
-
-
 def _estimates(found: Mapping[str, Estimate]) -> dict[str, Any]:
     return {key: {"mean": one.value, "ci95": one.ci95, "n": one.n} for key, one in found.items()}
 
 
 def claim_facts(judged: Judged) -> dict[str, Any]:
-    claim, beside = judged.claim, judged.beside
+    """A claim and its verdict, JSON-ready but for tuples."""
+    claim = judged.claim
     return {
         "id": claim.id,
         "claim": claim.text,
         "source": claim.source,
+        "caveat": claim.caveat,
         "statistic": claim.statistic,
-        "supported_if": f"the whole interval is {claim.side}",
-        **dataclasses.asdict(judged.estimate),
+        "supported_if": claim.side,
+        **_estimate_of(judged.estimate),
+        "p": judged.p,
+        "p_adjusted": judged.p_adjusted,
+        "tests": judged.tests,
+        "smallest_effect": judged.smallest_effect,
         "verdict": judged.verdict,
         "why": judged.why,
-        "beside": None if beside is None else {"statistic": claim.beside, **dataclasses.asdict(beside)},
+        "in_protocol": judged.in_protocol,
+        "parts": [{"label": p.label, "side": p.side, **_estimate_of(p.estimate)} for p in judged.parts],
     }
+
+
+def _estimate_of(found: Estimate) -> dict[str, Any]:
+    return dataclasses.asdict(found)

@@ -17,17 +17,23 @@ from .curves import Curve, curves, entries
 
 #: Accuracies on the same samples may differ by as much, in samples and as a share, before a check fails.
 SLACK_SAMPLES, SLACK_SHARE = 1, 0.01
+_ALL = ("*",)
 #: What is left at a large budget may be as much.
 ABOUT_ZERO = 0.02
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: ``name`` says what should hold, ``detail`` what was seen."""
+    """One check: ``name`` says what should hold, ``detail`` what was seen.
+
+    ``against``: the attacks that a failed check speaks against, ``"*"`` for all by gradient; none where larger budgets
+    are all that is missing, and None in files that do not tell.
+    """
 
     name: str
     passed: bool
     detail: str
+    against: tuple[str, ...] | None = None
 
 
 def checks(settings: Mapping[str, Any], conditions: Sequence[Condition], probe: AttackProbe | None) -> list[Check]:
@@ -48,7 +54,10 @@ def summarize(
     """The checks ready for JSON; None where no attack ran."""
     if probe is None:
         return None
-    return [{"name": c.name, "passed": c.passed, "detail": c.detail} for c in checks(settings, conditions, probe)]
+    return [
+        {"name": c.name, "passed": c.passed, "detail": c.detail, "against": c.against}
+        for c in checks(settings, conditions, probe)
+    ]
 
 
 def _of_the_model(probe: AttackProbe) -> Iterator[Check]:
@@ -60,6 +69,7 @@ def _of_the_model(probe: AttackProbe) -> Iterator[Check]:
         "autoattack:version=rand do"
         if probe.randomized
         else f"on {where}",
+        _ALL if probe.randomized else (),
     )
     yield Check(
         "no gradient is exactly zero",
@@ -70,6 +80,7 @@ def _of_the_model(probe: AttackProbe) -> Iterator[Check]:
             if probe.zero_gradient
             else ""
         ),
+        _ALL if probe.zero_gradient else (),
     )
     yield Check(
         "outputs are logits",
@@ -77,6 +88,7 @@ def _of_the_model(probe: AttackProbe) -> Iterator[Check]:
         "they are probabilities, on which the cross-entropy of most attacks is flat: return logits"
         if probe.probabilities
         else "they are no probabilities",
+        _ALL if probe.probabilities else (),
     )
 
 
@@ -95,6 +107,7 @@ def _against_noise(settings: Mapping[str, Any], probe: AttackProbe) -> Iterator[
         f"{printable(name)} leaves {percent(attack / probe.samples)} of the first {probe.samples} images right, noise "
         f"{percent(noise / probe.samples)}"
         + (f"; so {len(weak)} of {len(pairs)} attacks" if weak else f"; none of {len(pairs)} attacks does less"),
+        tuple(weak),
     )
 
 
@@ -120,6 +133,7 @@ def _iterations(settings: Mapping[str, Any], conditions: Mapping[str, Condition]
             f"{printable(worst.name)} leaves {percent(worst.accuracy)}, {printable(single.name)} "
             f"{percent(single.accuracy)}"
             + (": take more steps or another step size, or suspect masked gradients" if weak else ""),
+            tuple(c.name for c in many if _rises(single, c)),
         )
 
 
@@ -137,6 +151,7 @@ def _over_budget(curve: Curve) -> Iterator[Check]:
         f"{printable(rising[0][1].name)}: the attack does not find what smaller budgets hold"
         if rising
         else f"{name}: over {len(curve.points)} budgets",
+        tuple(condition.name for budget, condition in curve.points if budget > 0) if rising else (),
     )
     last = curve.points[-1][1]
     yield Check(
@@ -148,6 +163,7 @@ def _over_budget(curve: Curve) -> Iterator[Check]:
             if last.accuracy > ABOUT_ZERO
             else ""
         ),
+        (),
     )
 
 
