@@ -14,7 +14,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from .statistics import LEVEL, SLACK, Estimate, Tested, correlation_interval, smallest_correlation, two_sided
+from .designs import interval, smallest
+from .statistics import SLACK, Estimate, Tested, two_sided
 
 #: Permutations drawn of a family with more configurations than :data:`EXACT`, of which all are tried.
 DRAWS, EXACT = 10_000, 8
@@ -45,7 +46,7 @@ def rank_correlation(strata: Sequence[Sequence[np.ndarray]], draws: int = DRAWS,
     """Spearman's rho within strata, averaged with weights n - 1, and its permutation test.
 
     Values are permuted within their stratum: all ways up to :data:`EXACT` values, ``draws`` seeded ones beyond. The
-    interval is :func:`~selplug.comparisons.statistics.correlation_interval` of the test's own p-values.
+    interval is that of :func:`~selplug.comparisons.designs.interval`, which agrees with the test.
 
     Args:
         strata: ``(x (n,), y (n,))`` per stratum. One whose x or y does not vary is left out.
@@ -55,12 +56,12 @@ def rank_correlation(strata: Sequence[Sequence[np.ndarray]], draws: int = DRAWS,
     if not used:
         return Tested(Estimate(None, None, 0))
     weights = np.array([len(x) - 1 for x, _ in used], float)
-    df = float(weights.sum() - 1)
     weights /= weights.sum()
     value = float(np.clip(weights @ [float(spearman(x, y)) for x, y in used], -1, 1))
     nulls = tuple((_sorted_ranks(x), _sorted_ranks(y)) for x, y in used)
+    exact = all(len(x) <= EXACT for x, _ in used)
     levels, tail = _null(nulls, tuple(weights.tolist()), draws, seed)
-    return _tested(value, levels, tail, df, 0 if all(len(x) <= EXACT for x, _ in used) else draws)
+    return _tested(value, levels, tail, tuple(len(x) for x, _ in used), 0 if exact else draws)
 
 
 def partial_rank_correlation(strata: Sequence[Sequence[np.ndarray]], draws: int = DRAWS, seed: int = 0) -> Tested:
@@ -81,8 +82,7 @@ def partial_rank_correlation(strata: Sequence[Sequence[np.ndarray]], draws: int 
         left = [_without(_centred(ranks(values)), given) for values in (x, y)]
         if np.abs(left[0]).max() > _NOTHING:
             used.append((*left, given))
-    df = float(sum(len(x) - 2 for x, _, _ in used) - 1)
-    if not used or df < 1:
+    if not used:
         return Tested(Estimate(None, None, 0))
     across = sum(float(x @ x) for x, _, _ in used)
     if sum(float(y @ y) for _, y, _ in used) < _NOTHING:
@@ -101,32 +101,26 @@ def partial_rank_correlation(strata: Sequence[Sequence[np.ndarray]], draws: int 
     drawn = tops / np.sqrt(across * np.where(lengths > _NOTHING, lengths, np.inf))
     value = sum(float(x @ y) for x, y, _ in used) / np.sqrt(across * sum(float(y @ y) for _, y, _ in used))
     levels, counts = np.unique(drawn.round(10), return_counts=True)
-    return _tested(float(np.clip(value, -1, 1)), levels, _tail(counts / len(drawn)), df, 0 if exact else draws)
+    sizes = tuple(len(x) - 1 for x, _, _ in used)  # z takes one away
+    return _tested(float(np.clip(value, -1, 1)), levels, _tail(counts / len(drawn)), sizes, 0 if exact else draws)
 
 
-def _tested(value: float, levels: np.ndarray, tail: np.ndarray, df: float, drawn: int) -> Tested:
+def _tested(value: float, levels: np.ndarray, tail: np.ndarray, sizes: tuple[int, ...], drawn: int) -> Tested:
     """Of a null distribution: its values in order, and the share of each and of all above it."""
+    shares = np.append(tail, 0.0)
 
-    def share_from(place: int) -> float:
-        return float(tail[place]) if place < len(tail) else 0.0
+    def p(share: np.ndarray) -> np.ndarray:
+        return np.minimum(1.0, (share * drawn + 1) / (drawn + 1) if drawn else share)
 
-    def p(share: float) -> float:
-        return min(1.0, (share * drawn + 1) / (drawn + 1)) if drawn else min(1.0, share)
+    above = float(p(shares[np.searchsorted(levels, value - _NOTHING)]))
+    below = float(p(1 - shares[np.searchsorted(levels, value + _NOTHING)]))
 
-    above = p(share_from(int(np.searchsorted(levels, value - _NOTHING))))
-    below = p(1 - share_from(int(np.searchsorted(levels, value + _NOTHING))))
-    interval = correlation_interval(above, below, df) if df >= 1 else None
+    def smallest_at(level: float) -> float | None:
+        found = np.flatnonzero(p(tail) <= level / 2 + SLACK)
+        return smallest(sizes, float(levels[found[0]])) if len(found) else None
 
-    def smallest(level: float) -> float | None:
-        within = tail[tail <= level / 2 + SLACK]
-        return smallest_correlation(p(float(within.max())), df) if len(within) and df >= 1 else None
-
-    return Tested(Estimate(value, interval, 0, p=two_sided(above, below)), above, below, smallest)
-
-
-def resolves(tested: Tested) -> bool:
-    """Whether any outcome could be told from chance at all."""
-    return tested.smallest(LEVEL) is not None
+    estimate = Estimate(value, interval(sizes, value, above, below), 0, p=two_sided(above, below))
+    return Tested(estimate, above, below, smallest_at)
 
 
 @lru_cache(maxsize=256)

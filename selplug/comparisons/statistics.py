@@ -99,7 +99,7 @@ def mean_within(samples: Sequence[np.ndarray], weights: Sequence[float], bound: 
 
 def by_t(value: float, error: float, df: float, bound: float) -> Tested:
     """An estimate with a standard error: what does not vary at all lies on its side for certain."""
-    if error <= 0:
+    if error <= 1e-12 * abs(value):  # all are the same, but for rounding
         above, below = (float(not value > bound), float(not value < bound))
         estimate = Estimate(value, (value, value), 0, p=two_sided(above, below))
         return Tested(estimate, above, below, lambda level: 0.0)
@@ -117,31 +117,6 @@ def by_t(value: float, error: float, df: float, bound: float) -> Tested:
 def shift_with_power(df: float, critical: float) -> float:
     """The non-centrality at which t exceeds ``critical`` with 80 % power."""
     return _shift(df, critical, 1 - POWER)
-
-
-def correlation_interval(above: float, below: float, df: float) -> tuple[float, float]:
-    """The 95 % interval of a correlation whose test against 0 is a permutation test with these one-sided p-values.
-
-    Each p-value is turned into the t that has it, and the non-central t says which correlations would give a t as
-    large, or as small, in 2.5 % of cases. So the interval leaves 0 out exactly where a side's p-value is at most 2.5 %.
-    """
-    low, high = (
-        _correlation(_shift(df, -float(stdtrit(df, p)), 1 - LEVEL / 2), df) if p < 1 else -1.0 for p in (above, below)
-    )
-    # Exactly on the edge the sides count as told apart, as in the test.
-    low, high = (
-        max(end, SLACK) if p <= LEVEL / 2 + SLACK else min(end, 0.0) for end, p in ((low, above), (high, below))
-    )
-    return low, -high
-
-
-def smallest_correlation(attained: float, df: float) -> float | None:
-    """The correlation that a test of one-sided level ``attained`` finds with 80 % power; None without any level."""
-    return _correlation(shift_with_power(df, float(stdtrit(df, 1 - attained))), df) if attained > 0 else None
-
-
-def _correlation(shift: float, df: float) -> float:
-    return float(shift / np.sqrt(shift**2 + df + 1))
 
 
 @lru_cache(maxsize=4096)

@@ -64,11 +64,12 @@ def sweeps_of(report: AuditRecord, entries: Sequence[Mapping[str, Any]], kinds: 
         sized = curve.option in ("eps", "std") and perturbed[0][0] > 0
         pairs = [(0.0, conditions[0]), *perturbed] if sized else perturbed
         points = tuple(_point(value, condition, last) for value, condition in pairs)
-        found.append(_sweep(curve.name, curve.option, kinds[perturbed[0][1].name], points))
+        found.append(judged_sweep(curve.name, curve.option, kinds[perturbed[0][1].name], points))
     return tuple(found)
 
 
-def _sweep(name: str, option: str, kind: str, points: tuple[Point, ...]) -> Sweep:
+def judged_sweep(name: str, option: str, kind: str, points: tuple[Point, ...]) -> Sweep:
+    """A sweep with its shape, as far as that can be judged."""
     loss = rho = errors = None
     known = [point for point in points if point.exponent is not None]
     unclear = f"{len(known)} strengths with an exponent; at least {MIN_STRENGTHS} are needed"
