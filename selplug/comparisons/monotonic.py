@@ -52,22 +52,32 @@ def _best_fit(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     places, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
     inverse = inverse.reshape(-1)
     means = np.bincount(inverse, y, len(places)) / counts
-    fits = [sign * _isotonic(sign * means[None], counts)[0][inverse] for sign in (1, -1)]
+    fits = [sign * _pooled(sign * means, counts)[inverse] for sign in (1, -1)]
     return min(fits, key=lambda fit: float(((y - fit) ** 2).sum()))
 
 
-def _isotonic(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """The non-decreasing sequences nearest to values (B, n) in squares weighted by (n,), along the last axis.
+def _pooled(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The non-decreasing sequence nearest to values (n,) in weighted squares: neighbours out of order are pooled."""
+    blocks: list[tuple[float, float, int]] = []  # mean, weight, length
+    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
+        block = (value, float(weight), 1)
+        while blocks and blocks[-1][0] >= block[0]:
+            last = blocks.pop()
+            together = last[1] + block[1]
+            block = ((last[0] * last[1] + block[0] * block[1]) / together, together, last[2] + block[2])
+        blocks.append(block)
+    return np.repeat([block[0] for block in blocks], [block[2] for block in blocks])
+
+
+def _isotonic(values: np.ndarray) -> np.ndarray:
+    """The same of many sequences at once, (B, n), up to rounding and without weights.
 
     At each place the largest over beginnings of the smallest over ends of the means between them.
     """
     size = values.shape[-1]
-    weights = np.ones(size) if weights is None else weights
-    sums = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values * weights, -1)], -1)
-    total = np.concatenate([[0.0], np.cumsum(weights)])
-    between = sums[..., None, 1:] - sums[..., :-1, None]  # (B, begin, end)
-    lengths = total[None, 1:] - total[:-1, None]
+    sums = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, -1)], -1)
+    lengths = np.arange(1, size + 1) - np.arange(size)[:, None]  # begin, end
+    between = sums[:, None, 1:] - sums[:, :-1, None]
     means = np.where(lengths > 0, between / np.where(lengths > 0, lengths, 1), np.inf)
     smallest = np.minimum.accumulate(means[..., ::-1], -1)[..., ::-1]  # over ends from each place on
-    fits = np.where(np.triu(np.ones((size, size), bool)), smallest, -np.inf)
-    return fits.max(-2)
+    return np.where(np.triu(np.ones((size, size), bool)), smallest, -np.inf).max(-2)

@@ -49,7 +49,7 @@ def test_the_loss_of_errors_is_that_of_curves_measured_with_them():
     rng = np.random.default_rng(3)
     x, y = np.linspace(1.5, 1.1, 6), np.linspace(0.9, 0.3, 6)
     nothing, errors = np.zeros(6), np.full(6, 0.06)
-    assert loss_of_errors(x, y, nothing, nothing) == 0
+    assert loss_of_errors(x, y, nothing, nothing) == pytest.approx(0, abs=1e-12)
     drawn = [monotonic_loss(x + errors * rng.normal(size=6), y + 0.02 * rng.normal(size=6)) for _ in range(2000)]
     assert loss_of_errors(x, y, errors, np.full(6, 0.02)) == pytest.approx(np.mean(drawn), rel=0.25)
     assert loss_of_errors(x, y, errors, nothing) < loss_of_errors(x, y, 2 * errors, nothing)
