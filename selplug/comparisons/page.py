@@ -26,6 +26,7 @@ from .tables import (
     protocol_lines,
     show,
     show_interval,
+    show_number,
     show_p,
     title,
     undecided,
@@ -118,12 +119,12 @@ def claim_row(judged: Judged) -> dict[str, Any]:
         "link": f"https://arxiv.org/abs/{claim.source.split()[1].rstrip(',')}",
         "statistic": claim.statistic,
         "caveat": claim.caveat,
-        "value": short_number(judged.estimate.value, spec=".3f"),
+        "value": show_number(judged.estimate.value),
         "interval": show_interval(judged.estimate),
         "side": claim.side,
         "p": show_p(judged.p),
         "adjusted": show_p(judged.p_adjusted),
-        "smallest": "none" if smallest is None else short_number(smallest, spec=".3f"),
+        "smallest": "none" if smallest is None else show_number(smallest),
         "n": str(judged.estimate.n),
         "configurations": str(judged.estimate.configurations),
         "verdict": judged.verdict,
@@ -133,7 +134,7 @@ def claim_row(judged: Judged) -> dict[str, Any]:
         "parts": [
             {
                 "label": part.label,
-                "value": short_number(part.estimate.value, spec=".3f"),
+                "value": show_number(part.estimate.value),
                 "interval": show_interval(part.estimate),
                 "p": show_p(part.estimate.p),
             }

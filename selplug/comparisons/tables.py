@@ -49,7 +49,14 @@ def show_interval(estimate: Estimate | None) -> str:
     """The interval alone."""
     if estimate is None or estimate.ci95 is None:
         return "–"
-    return f"{estimate.ci95[0]:.3f} to {estimate.ci95[1]:.3f}"
+    low, high = (show_number(end) for end in estimate.ci95)
+    return f"{low} to {high}"
+
+
+def show_number(value: float | None) -> str:
+    """A statistic as text; nothing is below 0 by less than is shown."""
+    text = short_number(value, spec=".3f")
+    return text.removeprefix("-") if text.strip("-0.") == "" and value is not None else text
 
 
 def claims_table(claims: Sequence[Judged]) -> Table:
@@ -61,7 +68,7 @@ def claims_table(claims: Sequence[Judged]) -> Table:
         tuple(
             (
                 judged.claim.text + (" (not in the protocol)" if judged.in_protocol is False else ""),
-                short_number(judged.estimate.value, spec=".3f"),
+                show_number(judged.estimate.value),
                 show_interval(judged.estimate),
                 show_p(judged.p),
                 show_p(judged.p_adjusted),
@@ -164,7 +171,7 @@ def correlations_table(comparison: ComparisonRecord) -> Table:
             (
                 called(one.x),
                 called(one.y),
-                short_number(one.estimate.value, spec=".3f"),
+                show_number(one.estimate.value),
                 show_interval(one.estimate),
                 show_p(one.estimate.p),
                 str(one.estimate.configurations),
