@@ -28,7 +28,7 @@ def compare(
     leave_out: bool = False,
     resamples: int = DRAWS,
     seed: int = 0,
-    train_set: Sequence[Given] = (),
+    train_set: Given | Sequence[Given] = (),
     protocol: str | Path | Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Comparison:
@@ -77,7 +77,7 @@ def compare_labelled(
     leave_out: bool = False,
     resamples: int = DRAWS,
     seed: int = 0,
-    train_set: Sequence[Given] = (),
+    train_set: Given | Sequence[Given] = (),
     protocol: str | Path | Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Comparison:
@@ -87,7 +87,7 @@ def compare_labelled(
     planned = None if protocol is None else read_protocol(protocol)
     return compare_sources(
         _named([_source(label, given) for label, given in pairs]),
-        train_set=_named([_source("", given) for given in train_set]),
+        train_set=_named([_source("", given) for given in _several(train_set)]),
         protocol=planned,
         robust=robust,
         leave_out=leave_out,

@@ -54,6 +54,8 @@ def read_protocol(given: str | Path | Mapping[str, Any]) -> Protocol:
         data: Any = given
         content = json.dumps(data, sort_keys=True, default=str).encode()
         return _protocol(data, "the protocol", hashlib.sha256(content).hexdigest(), None)
+    if not isinstance(given, (str, Path)):
+        raise InputError(f"--protocol: expected a file or a mapping of entries, got {type(given).__name__}")
     path = Path(given)
     try:
         content = path.read_bytes()

@@ -49,6 +49,7 @@ def test_three_kinds_of_files(tmp_path, name, text):
             {"claims": ["selectivity-dimensionalty"]},
             "unknown claim selectivity-dimensionalty; did you mean selectivity-dim",
         ),
+        (3, "expected a file or a mapping of entries, got int"),
         ({"claims": ["xyz"]}, "unknown claim xyz; expected selectivity-corruptions"),
         ({"claim": [CLAIM]}, "expected entries such as 'claims:"),
         ({"claims": [CLAIM], "alpha": [0]}, "unknown entry alpha; did you mean alphas"),

@@ -78,6 +78,6 @@ def test_attacks_that_training_images_did_not_see_are_left_out_and_named():
     train = trained_report(adversarial="pgd", digest=OTHER, closeness=0.9)
     kept = tuple(c for c in train.result.conditions if c.name != "fgsm:eps=4/255")
     train = dataclasses.replace(train, result=dataclasses.replace(train.result, conditions=kept))
-    found = compare(networks(), train_set=[train])
+    found = compare(networks(), train_set=train)
     assert gaps(found)[0] == pytest.approx([0.1] * 6)
     assert "training images were not seen under fgsm:eps=4/255" in found.notes
