@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 import math
 from collections.abc import Callable
 
@@ -337,3 +338,76 @@ def isotonic(values: np.ndarray) -> np.ndarray:
     return np.array(
         [max(min(float(np.mean(values[j : k + 1])) for k in range(i, n)) for j in range(i + 1)) for i in range(n)]
     )
+
+
+def holm(values: list[float]) -> list[float]:
+    """Each p-value is compared with what is left of the level once all smaller ones were rejected."""
+    adjusted = []
+    for own in values:
+        smaller = sorted(values)[: sorted(values).index(own) + 1]
+        adjusted.append(min(1.0, max((len(values) - place) * value for place, value in enumerate(smaller))))
+    return adjusted
+
+
+def permutation_p(
+    x: np.ndarray, y: np.ndarray, statistic: Callable[[np.ndarray, np.ndarray], float]
+) -> tuple[float, float]:
+    """One-sided p-values, above and below, over every order of y."""
+    seen, above, below, count = statistic(x, y), 0, 0, 0
+    for order in itertools.permutations(range(len(y))):
+        value = statistic(x, np.array([y[place] for place in order]))
+        above += value >= seen - 1e-9
+        below += value <= seen + 1e-9
+        count += 1
+    return above / count, below / count
+
+
+def partial_rank_correlation(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> float:
+    xy, xz, yz = (rank_correlation(a, b) for a, b in ((x, y), (x, z), (y, z)))
+    return (xy - xz * yz) / math.sqrt((1 - xz**2) * (1 - yz**2))
+
+
+def freedman_lane(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[float, float]:
+    """What a line on the ranks of z leaves of those of y is put back in every order."""
+    rx, ry, rz = (np.array(mean_ranks(values)) for values in (x, y, z))
+    slope = float(np.cov(ry, rz)[0, 1] / np.var(rz, ddof=1))
+    fit = ry.mean() + slope * (rz - rz.mean())
+    left = ry - fit
+
+    def partial(values: np.ndarray) -> float:
+        if np.ptp(values) < 1e-9:
+            return 0.0
+        xy, xz, yz = (float(np.corrcoef(a, b)[0, 1]) for a, b in ((rx, values), (rx, rz), (values, rz)))
+        free = (1 - xz**2) * (1 - yz**2)
+        return (xy - xz * yz) / math.sqrt(free) if free > 1e-9 else 0.0
+
+    seen = partial(ry)
+    drawn = [partial(fit + left[list(order)]) for order in itertools.permutations(range(len(y)))]
+    return (
+        sum(value >= seen - 1e-9 for value in drawn) / len(drawn),
+        sum(value <= seen + 1e-9 for value in drawn) / len(drawn),
+    )
+
+
+def welch(a: list[float], b: list[float]) -> tuple[float, float, float]:
+    """Difference of the means, its standard error, and degrees of freedom."""
+
+    def mean(values: list[float]) -> float:
+        return sum(values) / len(values)
+
+    def variance(values: list[float]) -> float:
+        return sum((value - mean(values)) ** 2 for value in values) / (len(values) - 1)
+
+    shares = [variance(side) / len(side) for side in (a, b)]
+    freedom = sum(shares) ** 2 / sum(share**2 / (len(side) - 1) for share, side in zip(shares, (a, b), strict=True))
+    return mean(a) - mean(b), math.sqrt(sum(shares)), freedom
+
+
+def empty_corner(x: np.ndarray, y: np.ndarray, cells: int = 2000) -> float:
+    """The share of a fine grid, low x and high y, above every point that is not further right."""
+    count = 0
+    for place in range(cells):
+        at = min(x) + (place + 0.5) / cells * (max(x) - min(x))
+        ceiling = max(value for where, value in zip(x, y, strict=True) if where <= at)
+        count += (max(y) - ceiling) / (max(y) - min(y))
+    return count / cells

@@ -49,6 +49,8 @@ def trained_report(
     selectivity: float = 0.3,
     accuracy: Mapping[str, float] | None = None,
     dimensions: Mapping[str, float] | None = None,
+    differences: Mapping[str, float] | None = None,
+    components: float = 0.5,
     exponents: Mapping[str, float] | None = None,
     variation: float = 0.5,
     closeness: float = 0.8,
@@ -59,11 +61,20 @@ def trained_report(
 
     Args:
         told: whether the report tells how the network was trained.
-        accuracy, dimensions, exponents: by condition or by kind of condition.
+        accuracy, dimensions, differences, exponents: by condition or by kind of condition; dimensions of differences
+            are by default those of responses, and components come on top of dimensions.
     """
 
     def of(table: Mapping[str, float] | None, name: str, default: float) -> float:
         return (table or {}).get(name, (table or {}).get(KINDS[name], default))
+
+    def dimensionality(value: float) -> dict[str, float]:
+        return {
+            "participation_ratio": value - 0.5,
+            "participation_ratio_corrected": value,
+            "components_90": value + components,
+            "components_95": value + components + 1,
+        }
 
     conditions = tuple(
         Condition(name, name, of(accuracy, name, 0.5), (0.1, 0.9), 500, 0.1, 0.01, **FACTS[name]) for name in KINDS
@@ -77,17 +88,18 @@ def trained_report(
             {
                 name: {
                     "selectivity": {"mean": selectivity, "mean_alive": selectivity, "null": 0.04},
-                    "dimensionality": {
-                        "participation_ratio": of(dimensions, name, 4.0) - 0.5,
-                        "participation_ratio_corrected": of(dimensions, name, 4.0),
-                    },
-                    "spectrum": {"exponent": of(exponents, name, 1.0)},
+                    "dimensionality": dimensionality(of(dimensions, name, 4.0)),
+                    "spectrum": {"exponent": of(exponents, name, 1.0), "stderr": 0.01},
                     "gradients": {"mean": 1.0, "cv_samples": variation, "cv_units": variation},
                     **({"cka": {"debiased": closeness}} if name != "clean" else {}),
                 }
                 for name in KINDS
             },
-            {},
+            {
+                name: {"dimensionality": dimensionality(of(differences or dimensions, name, 4.0))}
+                for name in KINDS
+                if name != "clean"
+            },
         )
         for index in range(layers)
     )
@@ -171,5 +183,50 @@ def family(seeds: int = 3) -> dict[str, Report]:
     for seed in range(seeds):
         found[f"adv-s{seed}"] = trained_report(
             seed=seed, adversarial="ffgsm:eps=4/255", closeness=0.95, between=0.8, score=0.1 + 0.01 * seed
+        )
+    return found
+
+
+def steps(alphas: int = 7, seeds: int = 3, sd: float = 0.3, seed: int = 0, **given: Any) -> dict[str, Report]:
+    """Networks that bear out every claim on standard networks, and three robust ones; values move by one from alpha to
+    alpha and seeds vary around them by ``sd``. ``given`` replaces what is given to :func:`trained_report`."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for place in range(alphas):
+        for number in range(seeds):
+            move = [place + sd * float(value) for value in rng.standard_normal(6)]
+            noise = 0.002 * float(rng.standard_normal())
+            accuracy = {
+                "clean": 0.8 + noise,
+                "corruption": 0.6 - 0.02 * move[1],
+                **{f"fgsm:eps={e}/255": 0.45 + 0.02 * move[2] - 0.1 * e for e in EPS},
+                **{f"gaussian-noise:std={s}": 0.8 - 2 * s for s in STDS},
+            }
+            exponents = {
+                "clean": 1.5 + noise,
+                **{f"gaussian-noise:std={s}": 1.5 - 2 * s for s in STDS},
+                **{f"fgsm:eps={e}/255": 1.3 + 0.3 * (e > 1) for e in EPS},
+            }
+            clean = 7 - 0.5 * move[3]
+            dimensions = {"clean": clean, "attack": clean + 2 + noise, "corruption": clean + 1, "noise": clean}
+            found[f"alpha{place}-s{number}"] = trained_report(
+                **{
+                    "alpha": place - alphas // 2,
+                    "seed": number,
+                    "selectivity": 0.2 + 0.05 * move[0],
+                    "accuracy": accuracy,
+                    "dimensions": dimensions,
+                    "variation": 0.4 + 0.05 * move[4],
+                    "exponents": exponents,
+                    "score": 0.3 + noise,
+                    "closeness": 0.8 + noise,
+                    "between": 0.5 + noise,
+                }
+                | given
+            )
+    for number in range(seeds):
+        level = 0.01 * float(rng.standard_normal())
+        found[f"adv-s{number}"] = trained_report(
+            seed=number, adversarial="ffgsm:eps=4/255", closeness=0.95 + level, between=0.8 + level, score=0.1 + level
         )
     return found

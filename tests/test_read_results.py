@@ -161,7 +161,7 @@ def test_a_comparison_of_the_first_weeks_lacks_curves(comparison, tmp_path):
     found = selplug.read(tmp_path)
     for group, old in zip(found.groups, comparison.groups, strict=True):
         assert group.values["cv_units"].value is None
-        expected = curves_of(old.networks, 200, 0)
+        expected = curves_of(old.networks)
         assert expected is not None
         np.testing.assert_array_equal(group.curves["selectivity"], expected["selectivity"])
     found.save(tmp_path)
@@ -221,8 +221,14 @@ def change(data: Any, path: list[Any], value: Any) -> None:
         ("comparison", ["groups", 0, "networks"], ["x"], r"groups\[0\]\.networks: expected names of networks"),
         ("comparison", ["groups", 0, "curves", "exponent", "low"], [1.0], r"groups\[0\]\.curves\['exponent'\]: exp"),
         ("comparison", ["groups", 0, "values", "alpha", "n"], None, r"groups\[0\]\.values\['alpha'\]\.n: expected a"),
-        ("comparison", ["claims", 0, "supported_if"], "always", r"claims\[0\]: expected a verdict, and supported_if"),
-        ("comparison", ["claims", 0, "verdict"], "maybe", r"claims\[0\]: expected a verdict"),
+        ("comparison", ["networks", 0, "train_gap"], [0.1], r"networks\[0\]\.train_gap: expected 6 numbers"),
+        ("comparison", ["networks", 0, "matched"], {"x": "y"}, r"networks\[0\]\.matched\['x'\]: expected a number"),
+        ("comparison", ["claims", 0, "supported_if"], 3, r"claims\[0\]\.supported_if: expected a text, got 3"),
+        ("comparison", ["claims", 0, "verdict"], "maybe", r"claims\[0\]\.verdict: expected one of supported, contra"),
+        ("comparison", ["claims", 0, "parts"], [], r"claims\[0\]\.parts: expected at least one"),
+        ("comparison", ["claims", 0, "p"], "small", r"claims\[0\]\.p: expected a number, got 'small'"),
+        ("comparison", ["protocol"], {"file": None}, "protocol has no 'sha256'"),
+        ("comparison", ["train_set"], [{}], r"train_set\[0\] has no 'name'"),
         ("comparison", ["settings"], {}, "settings has no 'seed'"),
         ("comparison", ["left_out", 0, "reasons"], "x", r"left_out\[0\]\.reasons: expected a list, got 'x'"),
         ("similarity", ["schema_version"], "2.0", r"expected schema_version 1\.x, got '2\.0'"),
@@ -289,10 +295,34 @@ def test_a_class_that_the_model_does_not_have(saved, tmp_path):
         selplug.read(tmp_path)
 
 
-def test_a_claim_that_was_read_is_not_judged_again(saved):
-    claim = selplug.read(saved["comparison"]).claims[0].claim
-    with pytest.raises(InputError, match="is not judged again; compare the reports"):
-        claim.compute([], 1, 0)
+def test_claims_of_other_rules_are_to_be_compared_again(saved, tmp_path):
+    data = json.loads((saved["comparison"] / "comparison.json").read_text())
+    del data["protocol"], data["train_set"]
+    for claim in data["claims"]:
+        for key in ("caveat", "p", "p_adjusted", "tests", "smallest_effect", "in_protocol", "parts", "configurations"):
+            del claim[key]
+        claim |= {"beside": None, "dropped": 0, "verdict": "not supported"}
+    for network in data["networks"]:
+        del network["matched"], network["train_gap"]
+    (tmp_path / "comparison.json").write_text(json.dumps(data))
+    with pytest.raises(InputError, match="an older selplug, which had other verdicts; run selplug compare again"):
+        selplug.read(tmp_path)
+
+
+def test_a_comparison_with_protocol_and_training_images(tmp_path):
+    attacked = {"seed": 0, "adversarial": "pgd"}
+    made = selplug.compare(
+        [trained_report(**attacked), trained_report(seed=1)],
+        train_set=trained_report(**attacked, digest="t" * 64, closeness=0.9),
+        protocol={"claims": ["robust-blocks"], "conditions": ["fgsm*", "fog@9"], "note": "beforehand"},
+    )
+    made.save(tmp_path)
+    found = selplug.read(tmp_path)
+    assert found.to_dict() == made.to_dict()
+    assert found.protocol["missing"] == ["condition fog@9"]
+    assert found.networks[0].measured.train_gap == pytest.approx([0.1] * 6)
+    assert found.summary() == made.summary()
+    assert [one.in_protocol for one in found.claims].count(True) == 1
 
 
 def test_undefined_numbers_stay_undefined(saved):

@@ -14,7 +14,8 @@ from ..core.errors import InputError
 from ..run.environment import versions
 from .build import compare_sources
 from .comparison import Comparison
-from .resampling import RESAMPLES
+from .protocol import read_protocol
+from .ranks import DRAWS
 from .sources import Source
 
 Given = Report | str | Path
@@ -25,8 +26,10 @@ def compare(
     *,
     robust: Collection[str] = (),
     leave_out: bool = False,
-    resamples: int = RESAMPLES,
+    resamples: int = DRAWS,
     seed: int = 0,
+    train_set: Given | Sequence[Given] = (),
+    protocol: str | Path | Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """Compares audits of networks trained in different ways, or alike but for the seed.
@@ -37,12 +40,17 @@ def compare(
         robust: globs over names and labels of networks trained on adversarial images whose reports do not tell; with
             any, all others whose reports do not tell count as not robust.
         leave_out: reports that cannot be compared with most others are left out and named, instead of an error.
-        resamples, seed: of the bootstrap intervals.
+        resamples, seed: permutations drawn where there are too many to try all.
+        train_set: audits of the same checkpoints on training images, for the claim on overfitting; given apart, since
+            their samples are others.
+        protocol: a YAML, JSON or TOML file, or its entries: which ``claims`` are decided, at which ``alphas`` and under
+            which ``conditions``. What it does not name is marked, and weighs on no verdict that it does name.
         settings: further facts for the result.
 
     Raises:
         InputError: fewer than two reports, one that cannot be read, the same one twice, or reports of other samples or
-            settings; the message lists what differs.
+            settings; the message lists what differs. A protocol with an unknown claim or condition, or audits of
+            training images of other checkpoints.
     """
     if isinstance(reports, (str, Path, Report)):
         raise InputError(f"expected a list or a mapping of reports, got {type(reports).__name__}")
@@ -51,7 +59,14 @@ def compare(
     else:
         pairs = [("", one) for one in reports]
     return compare_labelled(
-        pairs, robust=robust, leave_out=leave_out, resamples=resamples, seed=seed, settings=settings
+        pairs,
+        robust=robust,
+        leave_out=leave_out,
+        resamples=resamples,
+        seed=seed,
+        train_set=train_set,
+        protocol=protocol,
+        settings=settings,
     )
 
 
@@ -60,15 +75,20 @@ def compare_labelled(
     *,
     robust: Collection[str] = (),
     leave_out: bool = False,
-    resamples: int = RESAMPLES,
+    resamples: int = DRAWS,
     seed: int = 0,
+    train_set: Given | Sequence[Given] = (),
+    protocol: str | Path | Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Comparison:
     """:func:`compare` of ``(label, report)``, the label empty where none is given."""
     if len(pairs) < 2:
         raise InputError(f"expected at least two reports to compare, got {len(pairs)}")
+    planned = None if protocol is None else read_protocol(protocol)
     return compare_sources(
         _named([_source(label, given) for label, given in pairs]),
+        train_set=_named([_source("", given) for given in _several(train_set)]),
+        protocol=planned,
         robust=robust,
         leave_out=leave_out,
         resamples=resamples,

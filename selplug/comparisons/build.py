@@ -1,19 +1,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ..core.errors import InputError
-from ..report.style import listing, printable
-from .claims import CLAIMS, Network, correlate, judge
+from ..report.style import listing
 from .comparison import Comparison
+from .evidence import Draws, correlated, value_of
+from .network import Network
 from .network_values import CURVES, measure
+from .protocol import Protocol, outcome, planned_conditions
+from .ranks import DRAWS
 from .record import Correlation, Origin, SeedGroup
-from .resampling import RESAMPLES, Estimate, means_over
 from .sources import Common, Source, common
+from .statistics import Estimate, means_over
+from .train_set import told
 from .training_facts import Training, trainings
+from .verdicts import judge
 
 #: What the rank correlations are of: every value of the first line with every value of the second that exists.
 CAUSES = ("selectivity", "dimensionality_early", "gain_difference_early", "exponent_last")
@@ -38,8 +44,10 @@ def compare_sources(
     *,
     robust: Collection[str] = (),
     leave_out: bool = False,
-    resamples: int = RESAMPLES,
+    resamples: int = DRAWS,
     seed: int = 0,
+    train_set: Sequence[Source] = (),
+    protocol: Protocol | None = None,
     settings: Mapping[str, Any] | None = None,
     environment: Mapping[str, Any] | None = None,
 ) -> Comparison:
@@ -49,11 +57,14 @@ def compare_sources(
         sources: at least two.
         robust: see :func:`~selplug.comparisons.training_facts.trainings`.
         leave_out: reports that do not fit the others are left out and named, instead of an error.
-        resamples, seed: of the bootstrap intervals.
+        resamples, seed: permutations drawn where there are too many to try all.
+        train_set: audits of the same checkpoints on training images.
+        protocol: which claims are decided, on which networks and conditions.
         settings, environment: further facts to tell.
 
     Raises:
-        InputError: fewer than two reports that fit, reports that do not fit, or one given twice.
+        InputError: fewer than two reports that fit, reports that do not fit, one given twice, or a protocol or audits
+            of training images that do not fit them.
     """
     if resamples < 1 or seed < 0:
         raise InputError(f"expected at least 1 resample and a seed >= 0, got {resamples} and {seed}")
@@ -67,21 +78,29 @@ def compare_sources(
             + (f"; {_not_comparable(shared)}" if shared.left_out else "")
         )
     trained = trainings(shared.sources, robust)
-    measured, remarks = measure(shared, [training.alpha for training in trained])
+    alphas = [training.alpha for training in trained]
+    measured, remarks = measure(shared, alphas, train_set)
     networks = tuple(
         Network(source.name, training, values)
         for source, training, values in zip(shared.sources, trained, measured, strict=True)
     )
     remarks += _about(networks)
+    draws, planned, facts = Draws(resamples, seed), networks, None
+    if protocol is not None:
+        narrowed, missing = planned_conditions(protocol, shared)
+        again = measured if narrowed is shared else measure(narrowed, alphas, train_set)[0]
+        every = [replace(network, measured=own) for network, own in zip(networks, again, strict=True)]
+        planned = tuple(network for network in every if protocol.fits(network))
+        facts = outcome(protocol, shared, narrowed, missing, networks)
     return Comparison(
         reference=shared.facts,
         conditions=shared.kinds,
         origins=tuple(_origin(source) for source in shared.sources),
         left_out=tuple((_origin(source), reasons) for source, reasons in shared.left_out),
         networks=networks,
-        groups=groups_of(networks, resamples, seed),
-        correlations=correlations_of(networks, shared.of_kind("attack"), resamples, seed),
-        claims=tuple(judge(claim, networks, resamples, seed) for claim in CLAIMS),
+        groups=groups_of(networks),
+        correlations=correlations_of(networks, shared.of_kind("attack"), draws),
+        claims=judge(planned, draws, planned=None if protocol is None else protocol.claims, others=networks),
         notes=(*shared.notes, *remarks),
         settings={
             "seed": seed,
@@ -91,17 +110,23 @@ def compare_sources(
             **(settings or {}),
         },
         environment=dict(environment or {}),
+        train_set=told(train_set),
+        protocol=facts,
     )
 
 
 def _origin(source: Source) -> Origin:
-    """Absolute paths tell of a machine that nobody else has: of these the file is the end."""
-    path, report = source.path, source.report
-    file = None
-    if path is not None:
-        file = printable("/".join(path.parts[-2:]) if path.is_absolute() else path.as_posix())
-    model, checkpoint = (report.subject.get(key) for key in ("model", "checkpoint"))
-    return Origin(source.name, file, source.sha256, model, checkpoint, report.settings, report.environment, path)
+    report = source.report
+    return Origin(
+        name=source.name,
+        file=source.told_file,
+        sha256=source.sha256,
+        model=report.subject.get("model"),
+        checkpoint=report.subject.get("checkpoint"),
+        settings=report.settings,
+        environment=report.environment,
+        path=source.path,
+    )
 
 
 def _check_distinct(sources: Sequence[Source]) -> None:
@@ -144,12 +169,12 @@ def _about(networks: Sequence[Network]) -> list[str]:
     return found
 
 
-def groups_of(networks: Sequence[Network], resamples: int, seed: int) -> tuple[SeedGroup, ...]:
+def groups_of(networks: Sequence[Network]) -> tuple[SeedGroup, ...]:
     members: dict[str, list[Network]] = {}
     for network in networks:
         members.setdefault(network.training.group, []).append(network)
     ordered = sorted(members.items(), key=lambda item: _order(item[1][0].training))
-    return tuple(_group(name, own, resamples, seed) for name, own in ordered)
+    return tuple(_group(name, own) for name, own in ordered)
 
 
 def _order(training: Training) -> tuple[bool, bool, bool, float]:
@@ -157,10 +182,10 @@ def _order(training: Training) -> tuple[bool, bool, bool, float]:
     return training.arguments is None, training.robust is True, training.alpha is None, training.alpha or 0.0
 
 
-def _group(name: str, networks: Sequence[Network], resamples: int, seed: int) -> SeedGroup:
+def _group(name: str, networks: Sequence[Network]) -> SeedGroup:
     def estimates(found: Sequence[Mapping[str, float | None]]) -> dict[str, Estimate]:
         table = np.array([list(values.values()) for values in found], float)
-        ends = zip(*means_over(table, resamples, seed), np.isfinite(table).sum(0), strict=True)
+        ends = zip(*means_over(table), np.isfinite(table).sum(0), strict=True)
         return {key: _of_group(*each) for key, each in zip(found[0], ends, strict=True)}
 
     return SeedGroup(
@@ -168,27 +193,25 @@ def _group(name: str, networks: Sequence[Network], resamples: int, seed: int) ->
         tuple(networks),
         estimates([network.measured.values for network in networks]),
         estimates([network.measured.accuracies for network in networks]),
-        curves_of(networks, resamples, seed),
+        curves_of(networks),
     )
 
 
-def curves_of(networks: Sequence[Network], resamples: int, seed: int) -> dict[str, np.ndarray] | None:
+def curves_of(networks: Sequence[Network]) -> dict[str, np.ndarray] | None:
     """Of a group: key -> (mean, low, high) per layer; None where the networks' layers differ."""
     if len({network.measured.layers for network in networks}) > 1:
         return None
     stacked = {key: np.array([network.measured.curves[key] for network in networks], float) for key in CURVES}
-    return {key: np.stack(means_over(values, resamples, seed)) for key, values in stacked.items()}
+    return {key: np.stack(means_over(values)) for key, values in stacked.items()}
 
 
 def _of_group(value: float, low: float, high: float, n: int) -> Estimate:
     return Estimate(
-        None if np.isnan(value) else float(value), None if np.isnan(low) else (float(low), float(high)), int(n)
+        None if np.isnan(value) else float(value), None if np.isnan(low) else (float(low), float(high)), int(n), 1
     )
 
 
-def correlations_of(
-    networks: Sequence[Network], attacks: Sequence[str], resamples: int, seed: int
-) -> tuple[Correlation, ...]:
+def correlations_of(networks: Sequence[Network], attacks: Sequence[str], draws: Draws) -> tuple[Correlation, ...]:
     pairs = ((x, y) for x in CAUSES for y in (*EFFECTS, *attacks) if x != y)
-    found = (Correlation(x, y, correlate(networks, x, y, resamples, seed)) for x, y in pairs)
+    found = (Correlation(x, y, correlated(networks, value_of(x), value_of(y), draws).estimate) for x, y in pairs)
     return tuple(one for one in found if one.estimate.value is not None)

@@ -21,8 +21,18 @@ def compare(
     leave_out: Annotated[
         bool, typer.Option("--leave-out", help="Leave out, and name, reports that do not fit, instead of stopping.")
     ] = False,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of every interval.")] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resamples.")] = 0,
+    protocol: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML, JSON or TOML that fixes claims, alphas and conditions beforehand."),
+    ] = None,
+    train_set: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REPORT", help="Audit of a network on training images, for overfitting; repeatable."),
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(min=100, help="Permutations drawn where there are too many to try all.")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of these permutations.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder for compare.html and its files.")] = Path("selplug-comparison"),
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Also write the JSON here; - for standard output.")
@@ -46,6 +56,8 @@ def compare(
         leave_out=leave_out,
         resamples=resamples,
         seed=seed,
+        train_set=train_set or [],
+        protocol=protocol,
         settings={"command": context.obj},
     )
     comparison.save(output)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,8 +9,8 @@ from ..report.reading import COMPARISON
 from ..report.result import Result, Shown
 from ..report.style import listing, shorten
 from ..report.writing import write_csv, write_json, write_page
-from .claims import Judged
 from .record import ComparisonRecord, claim_facts
+from .verdicts import Judged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,13 +74,13 @@ class Comparison(ComparisonRecord, Result):
 
 def _claim_row(judged: Judged) -> dict[str, Any]:
     row = claim_facts(judged)
-    beside, interval = row.pop("beside") or {}, row.pop("ci95") or (None, None)
-    ends = beside.get("ci95") or (None, None)
-    return row | {
-        "ci95_low": interval[0],
-        "ci95_high": interval[1],
-        "beside": beside.get("statistic"),
-        "beside_value": beside.get("value"),
-        "beside_ci95_low": ends[0],
-        "beside_ci95_high": ends[1],
-    }
+    interval, parts = row.pop("ci95") or (None, None), row.pop("parts")
+    ends = {"ci95_low": interval[0], "ci95_high": interval[1]}
+    several = parts if len(parts) > 1 else ()
+    return row | ends | {"parts": "; ".join(_part(part) for part in several)}
+
+
+def _part(part: Mapping[str, Any]) -> str:
+    value, interval = part["value"], part["ci95"]
+    shown = "not defined" if value is None else f"{value:.6g}"
+    return f"{part['label']}: {shown}" + (f" [{interval[0]:.6g}, {interval[1]:.6g}]" if interval else "")

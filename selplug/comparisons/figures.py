@@ -12,8 +12,11 @@ import numpy as np
 
 from ..report.plots import Figure, Menu, Plot, base_layout, base_trace, plot_with_menus
 from ..report.style import color, label, listing, number, plural, printable, short_names, short_number
-from .claims import Network, correlate
-from .network_values import CURVES, VALUES, Sweep, called, is_accuracy
+from .evidence import Draws, correlated, value_of
+from .network import Network
+from .network_values import CURVES, VALUES, called, is_accuracy
+from .ranks import DRAWS
+from .sweeps import Sweep
 from .tables import TRAINED, show
 
 if TYPE_CHECKING:
@@ -78,10 +81,10 @@ def linking(comparison: ComparisonRecord, x: str, y: str) -> Figure:
         data.append(_mean_point(place, group, x, y))
     layout = base_layout(f"{called(y)} against {called(x)}", height=430)
     layout["xaxis"], layout["yaxis"] = ({"title": {"text": _axis(key)}, "automargin": True} for key in (x, y))
-    rho = correlate(comparison.networks, x, y, 1, 0)
+    rho = correlated(comparison.networks, value_of(x), value_of(y), Draws(DRAWS, 0)).estimate
     layout["meta"]["note"] = (
         f"Spearman's rho within families: {short_number(rho.value, spec='.2f')}, over "
-        f"{plural(rho.n, 'standard network')}."
+        f"{plural(rho.configurations, 'training configuration')} ({plural(rho.n, 'standard network')})."
         if rho.value is not None
         else "No correlation: no family has three or more training configurations."
     )

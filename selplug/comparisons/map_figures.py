@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..report.heat_map import heat_map
 from ..report.plots import Figure, Plot, packed
 from ..report.style import printable, short_number
-from .claims import Network
+from .network import Network
 from .tables import TRAINED
 
 if TYPE_CHECKING:

@@ -7,21 +7,18 @@ not defined in one network is left out in all networks with the same layers: mea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-import numpy as np
-
-from ..audits.engine.results import Condition, LayerResult, clean_of
+from ..audits.engine.results import LayerResult
 from ..audits.facts.corruptions import summarize
-from ..audits.facts.curves import curves
 from ..audits.record import AuditRecord
 from ..report.style import listing, number, printable
-from .resampling import monotonic_loss, spearman
+from .attack_types import TYPES, counted
+from .matched import Matched, matched
 from .sources import Common, Source
-
-#: Strengths of a sweep, no perturbation among them, below which its shape is not judged.
-MIN_STRENGTHS = 4
+from .sweeps import Sweep, sweeps_of
+from .train_set import train_gaps
 
 #: key of a value over depth -> what it is
 CURVES = {
@@ -48,6 +45,7 @@ VALUES = {
     "corruption_relative": "mean corruption accuracy / clean accuracy",
     "adversarial_accuracy": "adversarial accuracy, mean over attacks",
     "adversarial_relative": "adversarial accuracy / clean accuracy",
+    **{f"adversarial_{key}": f"accuracy under {text}, mean" for key, text in TYPES.items()},
     "noise_accuracy": "accuracy under noise, mean",
     "worst_case": "worst-case accuracy",
     "dimensionality_early": "dimensionality / units, early layers",
@@ -69,6 +67,9 @@ VALUES = {
 }
 
 
+_ACCURACIES = {"worst_case", *(f"adversarial_{key}" for key in TYPES)}
+
+
 def called(key: str) -> str:
     """What a key of :data:`VALUES`, or the name of a condition, stands for."""
     return VALUES.get(key) or f"accuracy under {printable(key)}"
@@ -76,33 +77,7 @@ def called(key: str) -> str:
 
 def is_accuracy(key: str) -> bool:
     """Whether a value is one to show in percent."""
-    return key not in VALUES or key.endswith("_accuracy") or key == "worst_case"
-
-
-@dataclass(frozen=True)
-class Point:
-    """One strength of a sweep; ``exponent`` is that of the last hidden layer under it."""
-
-    strength: float
-    condition: str
-    accuracy: float
-    exponent: float | None
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A perturbation at several strengths, the clean images first. ``kind``: "noise", "fgsm" or "attack".
-
-    ``loss`` is :func:`~selplug.comparisons.resampling.monotonic_loss` of accuracy over exponent, ``rho`` their rank
-    correlation; None with fewer than :data:`MIN_STRENGTHS` points that have both.
-    """
-
-    name: str
-    option: str
-    kind: str
-    points: tuple[Point, ...]
-    loss: float | None
-    rho: float | None
+    return key not in VALUES or key.endswith("_accuracy") or key in _ACCURACIES
 
 
 @dataclass(frozen=True)
@@ -110,7 +85,8 @@ class Measured:
     """``layers`` are names; ``curves`` has for each key of :data:`CURVES` a value or None per layer.
 
     ``accuracies``: condition -> accuracy. ``similarity``: the clean map layer x layer (CKA), None without one, and
-    ``blocks`` its blocks.
+    ``blocks`` its blocks. ``matched`` sets attacks beside corruptions, see :mod:`~selplug.comparisons.matched`.
+    ``train_gap``: CKA of clean and attacked responses on training less on test images, per layer, None without.
     """
 
     layers: tuple[str, ...]
@@ -120,6 +96,8 @@ class Measured:
     sweeps: tuple[Sweep, ...] = field(repr=False)
     similarity: Sequence[Sequence[float | None]] | None = field(repr=False)
     blocks: Sequence[Sequence[int]] = field(repr=False)
+    matched: Matched = field(default_factory=dict, repr=False)
+    train_gap: Sequence[float | None] | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         held = sum(value is not None for value in self.values.values())
@@ -136,30 +114,59 @@ def late(layers: int) -> slice:
     return slice(layers - max(1, round(layers / 3)), layers)
 
 
-def measure(common: Common, alphas: Sequence[float | None]) -> tuple[list[Measured], list[str]]:
+def measure(
+    common: Common, alphas: Sequence[float | None], train: Sequence[Source] = ()
+) -> tuple[list[Measured], list[str]]:
     """The values of every network that is compared, and notes on layers that had to be left out.
 
     Args:
         common: the reports, and the conditions they share.
         alphas: of the selectivity regularizer, per report.
+        train: audits of the same checkpoints on training images.
     """
     notes: list[str] = []
     conditions = _perturbed(common)
+    attacks, remarks = counted(common, conditions[0])
+    notes += remarks
     found: dict[int, dict[str, list[float | None]]] = {}
+    plain: dict[int, set[int]] = {}
     alike: dict[tuple[str, ...], list[int]] = {}
     for place, source in enumerate(common.sources):
         alike.setdefault(tuple(layer.name for layer in source.report.result.layers), []).append(place)
     for layers, places in alike.items():
         reports = [common.sources[place].report for place in places]
-        drawn, remarks = _curves(reports, layers, *conditions)
+        drawn, uncorrected, remarks = _curves(reports, layers, *conditions)
         notes += remarks
         found |= dict(zip(places, drawn, strict=True))
+        plain |= dict.fromkeys(places, uncorrected)
     worst, remark = _worst_cases([source.report for source in common.sources])
     notes += remark
+    every = [source.report for source in common.sources]
+    pairs, remark = matched(
+        every,
+        attacks,
+        conditions[1],
+        _corruptions(common),
+        [early(len(report.result.layers)) for report in every],
+        [plain[place] for place in range(len(every))],
+    )
+    notes += remark
+    gaps, remark = train_gaps(common, train, [name for names in attacks.values() for name in names])
+    notes += remark
     return [
-        _measured(source, common, found[place], alphas[place], worst[place])
+        replace(
+            _measured(source, common, found[place], attacks, alphas[place], worst[place]),
+            matched=pairs[place],
+            train_gap=gaps[place],
+        )
         for place, source in enumerate(common.sources)
     ], notes
+
+
+def _corruptions(common: Common) -> list[str]:
+    """The common corruptions, without their severities."""
+    conditions = [c for c in common.of(common.sources[0]) if c.kind == "corruption"]
+    return list(dict.fromkeys(str(condition.options.get("corruption", condition.name)) for condition in conditions))
 
 
 def _perturbed(common: Common) -> tuple[list[str], list[str]]:
@@ -170,8 +177,9 @@ def _perturbed(common: Common) -> tuple[list[str], list[str]]:
 
 def _curves(
     reports: Sequence[AuditRecord], layers: Sequence[str], attacks: Sequence[str], corruptions: Sequence[str]
-) -> tuple[list[dict[str, list[float | None]]], list[str]]:
-    """Values over depth of networks with the same layers, gaps alike in all that have the measure."""
+) -> tuple[list[dict[str, list[float | None]]], set[int], list[str]]:
+    """Values over depth of networks with the same layers, gaps alike in all that have the measure, and the layers whose
+    dimensionality is the plain one."""
     notes = []
     clean = reports[0].clean.name
     used = [clean, *attacks, *corruptions]
@@ -237,13 +245,14 @@ def _curves(
                 f"{CURVES[key]}: not defined in every network, and so left out in all, in layer "
                 f"{listing(layers[place] for place in sorted(shared))}"
             )
-    return drawn, notes
+    return drawn, plain, notes
 
 
 def _measured(
     source: Source,
     common: Common,
     over_depth: Mapping[str, list[float | None]],
+    counting: Mapping[str, Sequence[str]],
     alpha: float | None,
     worst: float | None,
 ) -> Measured:
@@ -257,7 +266,7 @@ def _measured(
     corrupted = summarize(shared)
     noisy = common.of_kind("noise")
     similarity, blocks, score = _similarity(report)
-    sweeps = _sweeps(shared, layers[-1] if layers else None)
+    sweeps = sweeps_of(shared, layers[-1] if layers else None)
     first, last = early(len(layers)), late(len(layers))
 
     def over(key: str, part: slice = slice(None)) -> float | None:
@@ -280,6 +289,7 @@ def _measured(
         "corruption_relative": corruption / clean if corruption is not None and clean > 0 else None,
         "adversarial_accuracy": adversarial,
         "adversarial_relative": adversarial / clean if adversarial is not None and clean > 0 else None,
+        **{f"adversarial_{key}": _mean([accuracies[name] for name in counting.get(key, ())]) for key in TYPES},
         "noise_accuracy": _mean([accuracies[name] for name in noisy]),
         "worst_case": worst,
         "dimensionality_early": over("dimensionality", first),
@@ -340,33 +350,3 @@ def _similarity(
 def _off_diagonal(rows: Sequence[Sequence[float | None]] | None) -> float | None:
     known = [value for i, row in enumerate(rows or ()) for value in row[i + 1 :] if value is not None]
     return fmean(known) if known else None
-
-
-def _sweeps(conditions: Sequence[Condition], last: LayerResult | None) -> tuple[Sweep, ...]:
-    """The sweeps among conditions, with the exponents of the last hidden layer."""
-    clean = clean_of(conditions)
-    found = []
-    for curve in curves(conditions):
-        perturbed = [(value, condition) for value, condition in curve.points if condition is not clean]
-        # Of size 0 are the clean images; no other option says as much.
-        sized = curve.option in ("eps", "std") and perturbed[0][0] > 0
-        pairs = [(0.0, clean), *perturbed] if sized else perturbed
-        points = tuple(
-            Point(value, c.name, float(c.accuracy), last.value(c, "spectrum", "exponent") if last else None)
-            for value, c in pairs
-        )
-        known = [(point.exponent, point.accuracy) for point in points if point.exponent is not None]
-        x, y = np.array(known, float).reshape(-1, 2).T
-        judged = len(known) >= MIN_STRENGTHS
-        kind = perturbed[0][1].kind
-        found.append(
-            Sweep(
-                name=curve.name,
-                option=curve.option,
-                kind="fgsm" if curve.name.partition(":")[0] == "fgsm" else kind,
-                points=points,
-                loss=number(monotonic_loss(x, y)) if judged else None,
-                rho=number(spearman(x, y)) if judged else None,
-            )
-        )
-    return tuple(found)

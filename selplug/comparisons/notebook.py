@@ -14,7 +14,7 @@ from . import figures, map_figures
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from .claims import Network
+    from .network import Network
     from .record import ComparisonRecord
 
 

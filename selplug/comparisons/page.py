@@ -11,23 +11,33 @@ from urllib.parse import quote
 from ..core.clean import CLEAN
 from ..report.page import command_line, flat, interactive, resource, template
 from ..report.style import listing, printable, short_number
-from .claims import MIN_CORRELATED, MIN_EACH, MIN_TRAININGS, MONOTONIC, NOT_ENOUGH, NOT_SUPPORTED, SUPPORTED
+from .attack_types import TYPES
+from .evidence import MIN_CORRELATED, MIN_EACH, MIN_FAMILY
 from .figures import depth_plots, legend, linking_plots, sweep_plots
 from .map_figures import MAX_MAPS, map_plots
+from .matched import CLOSE, MIN_CORRUPTIONS, NEARLY
 from .network_values import VALUES, early
+from .ranks import EXACT
 from .record import SCHEMA_VERSION, ComparisonRecord, Origin
+from .sweeps import WIDE
 from .tables import (
     accuracies_table,
     correlations_table,
     groups_table,
+    protocol_lines,
     show,
     show_interval,
+    show_number,
+    show_p,
     title,
+    undecided,
     values_table,
     verdicts,
 )
+from .verdicts import CONTRADICTED, INCONCLUSIVE, NOT_ENOUGH, SUPPORTED, Judged
+from .within import MONOTONIC
 
-_CLASSES = {SUPPORTED: "yes", NOT_SUPPORTED: "no", NOT_ENOUGH: "unknown"}
+_CLASSES = {SUPPORTED: "yes", CONTRADICTED: "no", INCONCLUSIVE: "open", NOT_ENOUGH: "unknown"}
 
 
 def render(comparison: ComparisonRecord, folder: Path) -> str:
@@ -43,7 +53,10 @@ def render(comparison: ComparisonRecord, folder: Path) -> str:
     return template("selplug.comparisons", "compare.html.jinja").render(
         title=title(comparison),
         headline=headline(comparison),
-        claims=claim_rows(comparison),
+        claims=[claim_row(judged) for judged in comparison.claims if judged.verdict != NOT_ENOUGH],
+        undecided={"line": undecided(comparison.claims), "claims": [claim_row(one) for one in _without(comparison)]},
+        protocol=protocol_lines(comparison.protocol),
+        note=printable(comparison.protocol["note"]) if comparison.protocol else "",
         sections=sections,
         tables=[groups_table(comparison), values_table(comparison), accuracies_table(comparison)],
         correlations=correlations_table(comparison),
@@ -52,7 +65,13 @@ def render(comparison: ComparisonRecord, folder: Path) -> str:
         notes=[printable(note) for note in comparison.notes],
         rules={
             "correlated": MIN_CORRELATED,
-            "trainings": MIN_TRAININGS,
+            "family": MIN_FAMILY,
+            "exact": EXACT,
+            "wide": f"{WIDE:g}",
+            "close": f"{100 * CLOSE:g}",
+            "nearly": f"{NEARLY:g}",
+            "corruptions": MIN_CORRUPTIONS,
+            "types": listing(TYPES.values()),
             "each": MIN_EACH,
             "monotonic": f"{100 * MONOTONIC:g} %",
             "maps": MAX_MAPS,
@@ -81,35 +100,52 @@ def headline(comparison: ComparisonRecord) -> list[tuple[str, str, str]]:
         (
             "Claims supported",
             verdicts(comparison),
-            f"{judged.count(NOT_SUPPORTED)} not supported, {judged.count(NOT_ENOUGH)} without enough data",
+            f"{judged.count(CONTRADICTED)} contradicted, {judged.count(INCONCLUSIVE)} inconclusive, "
+            f"{judged.count(NOT_ENOUGH)} without enough data",
         ),
         ("Conditions in common", str(len(kinds) + 1), conditions),
         ("Reports left out", str(len(comparison.left_out)), "listed under Notes"),
     ]
 
 
-def claim_rows(comparison: ComparisonRecord) -> list[dict[str, str]]:
-    """The claims sheet, as text."""
-    return [
-        {
-            "id": judged.claim.id,
-            "text": judged.claim.text,
-            "source": judged.claim.source,
-            "link": f"https://arxiv.org/abs/{_paper(judged.claim.source)}",
-            "statistic": judged.claim.statistic,
-            "value": short_number(judged.estimate.value, spec=".3f"),
-            "interval": show_interval(judged.estimate),
-            "side": judged.claim.side,
-            "n": str(judged.estimate.n),
-            "verdict": judged.verdict,
-            "class": _CLASSES[judged.verdict],
-            "why": judged.why,
-            "beside": ""
-            if judged.beside is None or judged.beside.value is None
-            else f"{judged.claim.beside}: {judged.beside.value:.3f} ({show_interval(judged.beside)})",
-        }
-        for judged in comparison.claims
-    ]
+def claim_row(judged: Judged) -> dict[str, Any]:
+    """A row of the claims sheet, as text."""
+    claim, smallest = judged.claim, judged.smallest_effect
+    return {
+        "id": claim.id,
+        "text": claim.text,
+        "source": claim.source,
+        "link": f"https://arxiv.org/abs/{_paper(claim.source)}",
+        "statistic": claim.statistic,
+        "caveat": claim.caveat,
+        "value": show_number(judged.estimate.value),
+        "interval": show_interval(judged.estimate),
+        "side": claim.side,
+        "p": show_p(judged.p),
+        "adjusted": show_p(judged.p_adjusted),
+        "smallest": "none" if smallest is None else show_number(smallest),
+        "n": str(judged.estimate.n),
+        "configurations": str(judged.estimate.configurations),
+        "verdict": judged.verdict,
+        "class": _CLASSES[judged.verdict],
+        "why": printable(judged.why),
+        "beyond": judged.in_protocol is False,
+        "parts": [
+            {
+                "label": part.label,
+                "value": show_number(part.estimate.value),
+                "interval": show_interval(part.estimate),
+                "p": show_p(part.estimate.p),
+            }
+            for part in judged.parts
+        ]
+        if len(judged.parts) > 1
+        else [],
+    }
+
+
+def _without(comparison: ComparisonRecord) -> list[Judged]:
+    return [judged for judged in comparison.claims if judged.verdict == NOT_ENOUGH]
 
 
 def _paper(source: str) -> str:
@@ -155,6 +191,10 @@ def facts(comparison: ComparisonRecord) -> dict[str, list[tuple[str, str]]]:
         "Comparison": [*flat(comparison.settings), *flat(comparison.environment)],
         "Common to all reports": list(flat(comparison.reference)),
     }
+    for trained in comparison.train_set:
+        found[f"Training images, {printable(trained['name'])}"] = list(flat(trained))
+    if comparison.protocol is not None:
+        found["Protocol"] = list(flat(comparison.protocol))
     for network, entry in zip(comparison.networks, comparison.to_dict()["networks"], strict=True):
         report = entry["report"]
         settings = {key: value for key, value in report["settings"].items() if key != "perturbations"}

@@ -5,7 +5,6 @@ The file holds neither the audits themselves nor where they lie: a page that is 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,18 @@ import numpy as np
 
 from ..core.errors import InputError
 from ..report.reading import COMPARISON, check_kind
+from ..report.style import listing, shorten
 from ..report.typed_json import record
 from .build import curves_of
-from .claims import NOT_ENOUGH, NOT_SUPPORTED, SUPPORTED, Claim, Found, Judged, Network
+from .claims import Claim
 from .comparison import Comparison
-from .network_values import CURVES, VALUES, Measured, Sweep
+from .network import Network
+from .network_values import CURVES, VALUES, Measured
 from .record import SCHEMA_VERSION, Correlation, Origin, SeedGroup
-from .resampling import Estimate
+from .statistics import Estimate
+from .sweeps import Sweep
 from .training_facts import Training, family_of
-
-_SIDE = re.compile(r"the whole interval is ([<>]) (\S+)")
+from .verdicts import VERDICTS, Judged, PartFacts
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class _Network:
     similarity: tuple[tuple[float | None, ...], ...] | None
     blocks: tuple[tuple[int, ...], ...]
     report: _Report
+    matched: Mapping[str, float]
+    train_gap: tuple[float | None, ...] | None
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,9 @@ class _Correlation:
 
 
 @dataclass(frozen=True)
-class _Beside:
-    statistic: str
+class _Part:
+    label: str
+    side: str
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,40 @@ class _Claim:
     id: str
     claim: str
     source: str
+    caveat: str
     statistic: str
     supported_if: str
+    p: float | None
+    p_adjusted: float | None
+    tests: int
+    smallest_effect: float | None
     verdict: str
     why: str
-    beside: _Beside | None
+    in_protocol: bool | None
+    parts: tuple[_Part, ...]
+
+
+@dataclass(frozen=True)
+class _Beyond:
+    claims: tuple[str, ...]
+    conditions: tuple[str, ...]
+    networks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Protocol:
+    """Of ``protocol``, what the page shows."""
+
+    file: str | None
+    sha256: str
+    note: str
+    missing: tuple[str, ...]
+    not_in_protocol: _Beyond
+
+
+@dataclass(frozen=True)
+class _Trained:
+    name: str
 
 
 @dataclass(frozen=True)
@@ -128,6 +161,8 @@ class _File:
     networks: tuple[_Network, ...]
     groups: tuple[_Group, ...]
     correlations: tuple[_Correlation, ...]
+    protocol: _Protocol | None
+    train_set: tuple[_Trained, ...]
     claims: tuple[_Claim, ...]
     left_out: tuple[_LeftOut, ...]
     notes: tuple[str, ...]
@@ -136,20 +171,33 @@ class _File:
 def from_data(data: Any, path: Path) -> Comparison:
     """The comparison of what ``path`` holds as JSON: ``to_dict()`` gives the same content again.
 
-    Values that an older file does not have are filled in with None.
+    Values that an older file does not have are filled in with None. Its claims must have p-values: verdicts before
+    these followed other rules.
 
     Raises:
-        InputError: it is no result of ``selplug compare``, or of a newer selplug; the message names the place.
+        InputError: it is no result of ``selplug compare``, its claims have no p-values, or it is of a newer selplug;
+            the message names the place.
     """
     try:
         check_kind(data, COMPARISON, SCHEMA_VERSION)
+        _check_verdicts(data)
         return _comparison(record(_File, data, ""), data)
     except InputError as error:
         raise InputError(f"{path} cannot be read as a comparison: {error}") from error
 
 
+def _check_verdicts(data: Mapping[str, Any]) -> None:
+    claims = data.get("claims")
+    if (
+        "protocol" not in data
+        and isinstance(claims, list)
+        and any(isinstance(c, dict) and "beside" in c for c in claims)
+    ):
+        raise InputError("its claims are of an older selplug, which had other verdicts; run selplug compare again")
+
+
 def _comparison(file: _File, data: Mapping[str, Any]) -> Comparison:
-    settings = record(_Settings, file.settings, "settings")
+    record(_Settings, file.settings, "settings")
     networks = {network.name: _network(network, place, file) for place, network in enumerate(file.networks)}
     if len(networks) < len(file.networks) or not networks:
         raise InputError("networks: expected at least one, each with a name of its own")
@@ -159,7 +207,7 @@ def _comparison(file: _File, data: Mapping[str, Any]) -> Comparison:
         origins=tuple(_origin(network.name, network.model, network.report) for network in file.networks),
         left_out=tuple((Origin(one.name, one.file, None, None, None, {}, {}), one.reasons) for one in file.left_out),
         networks=tuple(networks.values()),
-        groups=tuple(_group(group, place, networks, file, settings) for place, group in enumerate(file.groups)),
+        groups=tuple(_group(group, place, networks, file) for place, group in enumerate(file.groups)),
         correlations=tuple(
             Correlation(one.x, one.y, _estimate(data["correlations"][place], f"correlations[{place}]"))
             for place, one in enumerate(file.correlations)
@@ -170,6 +218,8 @@ def _comparison(file: _File, data: Mapping[str, Any]) -> Comparison:
         notes=file.notes,
         settings=file.settings,
         environment=file.environment,
+        train_set=tuple(data["train_set"]),
+        protocol=data["protocol"],
     )
 
 
@@ -178,6 +228,8 @@ def _network(told: _Network, place: int, file: _File) -> Network:
     for key, curve in told.curves.items():
         if len(curve) != layers:
             raise InputError(f"{where}.curves[{key!r}]: expected {layers} numbers, one per layer, got {len(curve)}")
+    if told.train_gap is not None and len(told.train_gap) != layers:
+        raise InputError(f"{where}.train_gap: expected {layers} numbers, one per layer, got {len(told.train_gap)}")
     if told.similarity is not None and any(len(row) != layers for row in (told.similarity, *told.similarity)):
         raise InputError(f"{where}.similarity: expected {layers} rows of {layers} numbers, one per layer")
     if any(len(block) != 2 or not 0 <= block[0] <= block[1] < layers for block in told.blocks):
@@ -200,6 +252,8 @@ def _network(told: _Network, place: int, file: _File) -> Network:
         sweeps=told.sweeps,
         similarity=told.similarity,
         blocks=told.blocks,
+        matched=told.matched,
+        train_gap=told.train_gap,
     )
     return Network(told.name, training, measured)
 
@@ -208,7 +262,7 @@ def _origin(name: str, model: str | None, told: _Report) -> Origin:
     return Origin(name, told.file, told.sha256, model, told.checkpoint, told.settings, told.environment)
 
 
-def _group(told: _Group, place: int, networks: Mapping[str, Network], file: _File, settings: _Settings) -> SeedGroup:
+def _group(told: _Group, place: int, networks: Mapping[str, Network], file: _File) -> SeedGroup:
     where = f"groups[{place}]"
     unknown = [name for name in told.networks if name not in networks]
     if unknown or not told.networks:
@@ -221,14 +275,14 @@ def _group(told: _Group, place: int, networks: Mapping[str, Network], file: _Fil
         tuple(members),
         {**dict.fromkeys(VALUES, Estimate(None, None, 0)), **values},
         {key: _mean(one) for key, one in told.accuracies.items()},
-        _curves(told, where, members, settings),
+        _curves(told, where, members),
     )
 
 
-def _curves(told: _Group, where: str, members: Sequence[Network], settings: _Settings) -> dict[str, np.ndarray] | None:
+def _curves(told: _Group, where: str, members: Sequence[Network]) -> dict[str, np.ndarray] | None:
     """(mean, low, high) per layer; made again for a file that does not tell them."""
     if told.curves is None:
-        return curves_of(members, settings.resamples, settings.seed)
+        return curves_of(members)
     layers = len(members[0].measured.layers)
     found = {key: np.full((3, layers), np.nan) for key in CURVES}
     for key, curve in told.curves.items():
@@ -252,23 +306,22 @@ def _estimate(told: Any, where: str) -> Estimate:
 
 
 def _judged(told: _Claim, entry: Mapping[str, Any], where: str) -> Judged:
-    side = _SIDE.fullmatch(told.supported_if)
-    if side is None or told.verdict not in (SUPPORTED, NOT_SUPPORTED, NOT_ENOUGH):
-        raise InputError(f"{where}: expected a verdict, and supported_if as in 'the whole interval is > 0'")
-    claim = Claim(
-        id=told.id,
-        text=told.claim,
-        source=told.source,
-        statistic=told.statistic,
-        needs="",
-        compute=_not_again,
-        sign=1 if side[1] == ">" else -1,
-        bound=float(side[2]),
-        beside=told.beside.statistic if told.beside else "",
+    if told.verdict not in VERDICTS:
+        raise InputError(f"{where}.verdict: expected one of {listing(VERDICTS)}, got {shorten(repr(told.verdict), 60)}")
+    if not told.parts:
+        raise InputError(f"{where}.parts: expected at least one")
+    return Judged(
+        claim=Claim(told.id, told.claim, told.source, told.statistic, told.supported_if, needs="", caveat=told.caveat),
+        estimate=_estimate(entry, where),
+        parts=tuple(
+            PartFacts(part.label, part.side, _estimate(entry["parts"][place], f"{where}.parts[{place}]"))
+            for place, part in enumerate(told.parts)
+        ),
+        verdict=told.verdict,
+        why=told.why,
+        p=told.p,
+        p_adjusted=told.p_adjusted,
+        tests=told.tests,
+        smallest_effect=told.smallest_effect,
+        in_protocol=told.in_protocol,
     )
-    beside = _estimate(entry["beside"], f"{where}.beside") if told.beside else None
-    return Judged(claim, _estimate(entry, where), beside, told.verdict, told.why)
-
-
-def _not_again(networks: Sequence[Network], resamples: int, seed: int) -> Found:
-    raise InputError("a claim that was read from a file is not judged again; compare the reports")

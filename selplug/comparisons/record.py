@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..report.jsonable import jsonable
-from .claims import Judged, Network
-from .resampling import Estimate
+from .network import Network
+from .statistics import Estimate
+from .verdicts import Judged
 
 SCHEMA_VERSION = "1.0"
 
@@ -69,11 +70,12 @@ class SeedGroup:
 
 @dataclass(frozen=True, repr=False)
 class ComparisonRecord:
-    """What :func:`selplug.compare` found. ``environment`` and ``settings`` are JSON-ready.
+    """What :func:`selplug.compare` found. ``environment``, ``settings``, ``train_set`` and ``protocol`` are JSON-ready.
 
     ``reference`` is what all reports agree in; ``conditions`` those that all have with the same options, in order, with
     their kind ("clean", "attack", "noise", "corruption", "shift"); ``origins`` has one for each of ``networks``;
-    ``left_out`` are reports that do not fit, with what differs.
+    ``left_out`` are reports that do not fit, with what differs. ``train_set`` lists the audits of training images;
+    ``protocol`` is what became of it, None without one.
     """
 
     reference: Mapping[str, Any]
@@ -87,6 +89,8 @@ class ComparisonRecord:
     notes: tuple[str, ...]
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
+    train_set: tuple[Mapping[str, Any], ...] = ()
+    protocol: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The content of ``comparison.json``: plain dicts, lists, numbers and strings; undefined numbers are None."""
@@ -109,9 +113,9 @@ class ComparisonRecord:
                     }
                     for group in self.groups
                 ],
-                "correlations": [
-                    {"x": one.x, "y": one.y, **dataclasses.asdict(one.estimate)} for one in self.correlations
-                ],
+                "correlations": [{"x": one.x, "y": one.y, **_estimate_of(one.estimate)} for one in self.correlations],
+                "protocol": self.protocol,
+                "train_set": self.train_set,
                 "claims": [claim_facts(judged) for judged in self.claims],
                 "left_out": [
                     {"name": origin.name, "file": origin.file, "reasons": reasons} for origin, reasons in self.left_out
@@ -158,6 +162,8 @@ def _network(network: Network, origin: Origin) -> dict[str, Any]:
         "sweeps": [dataclasses.asdict(sweep) for sweep in measured.sweeps],
         "similarity": measured.similarity,
         "blocks": measured.blocks,
+        "matched": measured.matched,
+        "train_gap": measured.train_gap,
         "report": {
             "file": origin.file,
             "sha256": origin.sha256,
@@ -177,15 +183,26 @@ def _curves(found: Mapping[str, np.ndarray]) -> dict[str, Any]:
 
 
 def claim_facts(judged: Judged) -> dict[str, Any]:
-    claim, beside = judged.claim, judged.beside
+    """A claim and its verdict, JSON-ready but for tuples."""
+    claim = judged.claim
     return {
         "id": claim.id,
         "claim": claim.text,
         "source": claim.source,
+        "caveat": claim.caveat,
         "statistic": claim.statistic,
-        "supported_if": f"the whole interval is {claim.side}",
-        **dataclasses.asdict(judged.estimate),
+        "supported_if": claim.side,
+        **_estimate_of(judged.estimate),
+        "p": judged.p,
+        "p_adjusted": judged.p_adjusted,
+        "tests": judged.tests,
+        "smallest_effect": judged.smallest_effect,
         "verdict": judged.verdict,
         "why": judged.why,
-        "beside": None if beside is None else {"statistic": claim.beside, **dataclasses.asdict(beside)},
+        "in_protocol": judged.in_protocol,
+        "parts": [{"label": p.label, "side": p.side, **_estimate_of(p.estimate)} for p in judged.parts],
     }
+
+
+def _estimate_of(found: Estimate) -> dict[str, Any]:
+    return dataclasses.asdict(found)

@@ -37,6 +37,13 @@ class Source:
     def __str__(self) -> str:
         return f"{self.name} ({self.path})" if self.path else self.name
 
+    @property
+    def told_file(self) -> str | None:
+        """The report's file as it was given; absolute paths tell of a machine that nobody else has."""
+        if self.path is None:
+            return None
+        return printable("/".join(self.path.parts[-2:]) if self.path.is_absolute() else self.path.as_posix())
+
 
 @dataclass(frozen=True)
 class Common:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..report.result import Shown
-from ..report.style import percent, plural, printable, short_number
+from ..report.style import listing, percent, plural, printable, short_number
 from ..report.tables import Table, shortened
-from .claims import SUPPORTED, Judged
 from .network_values import VALUES, called, is_accuracy
-from .resampling import Estimate
+from .statistics import Estimate
+from .verdicts import NOT_ENOUGH, SUPPORTED, Judged
 
 if TYPE_CHECKING:
     from .record import ComparisonRecord
@@ -48,26 +48,66 @@ def show_interval(estimate: Estimate | None) -> str:
     """The interval as text."""
     if estimate is None or estimate.ci95 is None:
         return "–"
-    return f"{estimate.ci95[0]:.3f} to {estimate.ci95[1]:.3f}"
+    low, high = (show_number(end) for end in estimate.ci95)
+    return f"{low} to {high}"
+
+
+def show_number(value: float | None) -> str:
+    """A statistic as text; nothing is below 0 by less than is shown."""
+    text = short_number(value, spec=".3f")
+    return text.removeprefix("-") if text.strip("-0.") == "" and value is not None else text
 
 
 def claims_table(claims: Sequence[Judged]) -> Table:
-    """A row per claim: the number, its interval, and the verdict."""
+    """A row per claim with a verdict: the number, its interval, and p-values; see :func:`undecided` for the others."""
     return Table(
         "Claims of the papers",
-        ("claim", "number", "95 % interval", "networks", "verdict"),
-        (False, True, True, True, True),
+        ("claim", "number", "95 % interval", "p", "adjusted p", "configurations", "networks", "verdict"),
+        (False, True, True, True, True, True, True, True),
         tuple(
             (
-                judged.claim.text,
-                short_number(judged.estimate.value, spec=".3f"),
+                judged.claim.text + (" (not in the protocol)" if judged.in_protocol is False else ""),
+                show_number(judged.estimate.value),
                 show_interval(judged.estimate),
+                show_p(judged.p),
+                show_p(judged.p_adjusted),
+                str(judged.estimate.configurations),
                 str(judged.estimate.n),
                 judged.verdict,
             )
             for judged in claims
+            if judged.verdict != NOT_ENOUGH
         ),
     )
+
+
+def undecided(claims: Sequence[Judged]) -> str:
+    """One line on the claims without enough data, empty without any."""
+    names = [judged.claim.id for judged in claims if judged.verdict == NOT_ENOUGH]
+    return f"not enough data for {len(names)} of {len(claims)} claims: {listing(names)}" if names else ""
+
+
+def show_p(value: float | None) -> str:
+    """A p-value as text."""
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
+
+
+def protocol_lines(protocol: Mapping[str, Any] | None) -> list[str]:
+    """What a protocol fixed and what came of it, a line each; none without a protocol."""
+    if protocol is None:
+        return []
+    beyond = protocol["not_in_protocol"]
+    lines = [f"protocol {printable(protocol['file'] or 'given in Python')}, SHA-256 {protocol['sha256']}"]
+    if protocol["missing"]:
+        lines.append(f"in the protocol, but missing: {listing(map(printable, protocol['missing']))}")
+    lines += [
+        f"not in the protocol: {what} {listing(map(printable, beyond[what]))}"
+        for what in ("claims", "conditions", "networks")
+        if beyond[what]
+    ]
+    return lines
 
 
 def groups_table(comparison: ComparisonRecord, intervals: bool = True) -> Table:
@@ -79,7 +119,7 @@ def groups_table(comparison: ComparisonRecord, intervals: bool = True) -> Table:
     }
     text_of = show_estimate if intervals else lambda key, estimate: show(key, estimate.value)
     return Table(
-        "Groups: mean over seeds" + (" [95 % bootstrap interval]" if intervals else ""),
+        "Groups: mean over seeds" + (" [95 % t interval]" if intervals else ""),
         ("group", *(("training", "networks") if intervals else ("n",)), *shown),
         (False, *((False,) if intervals else ()), True, *(True,) * len(shown)),
         tuple(
@@ -122,15 +162,18 @@ def _by_group(
 def correlations_table(comparison: ComparisonRecord) -> Table:
     """Rank correlations within families, with their intervals."""
     return Table(
-        "Rank correlations over standard networks, within families that differ only in seed and regularizer",
-        ("value", "with", "Spearman's rho", "95 % interval", "networks"),
-        (False, False, True, True, True),
+        "Rank correlations over training configurations of standard networks, within families that differ only in the "
+        "regularizer; p-values are not adjusted",
+        ("value", "with", "Spearman's rho", "95 % interval", "p", "configurations", "networks"),
+        (False, False, True, True, True, True, True),
         tuple(
             (
                 called(one.x),
                 called(one.y),
-                short_number(one.estimate.value, spec=".3f"),
+                show_number(one.estimate.value),
                 show_interval(one.estimate),
+                show_p(one.estimate.p),
+                str(one.estimate.configurations),
                 str(one.estimate.n),
             )
             for one in comparison.correlations
@@ -152,8 +195,9 @@ def verdicts(comparison: ComparisonRecord) -> str:
 def shown(comparison: ComparisonRecord, files: str) -> Shown:
     """Groups, claims and notes; ``files`` hold what is too long to show."""
     tables = (groups_table(comparison, intervals=False), claims_table(comparison.claims))
+    lines = [line for line in (undecided(comparison.claims), *protocol_lines(comparison.protocol)) if line]
     left_out = [
         f"left out: {printable(origin)}: {printable('; '.join(reasons))}" for origin, reasons in comparison.left_out
     ]
     remarks = [*left_out, *(printable(note) for note in comparison.notes)]
-    return Shown([shortened(table, files) for table in tables], remarks=remarks)
+    return Shown([shortened(table, files) for table in tables if table.rows], lines, remarks)

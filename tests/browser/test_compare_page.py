@@ -23,7 +23,8 @@ def html(tmp_path_factory):
 def test_claims_first_and_menus_that_change_the_plots(html, open_page, width):
     opened = open_page(html, viewport={"width": width, "height": 800})
     page = opened.page
-    assert page.locator(".verdict").count() == 13
+    assert page.locator(".verdict").count() == 16
+    assert page.locator("#undecided li").first.is_hidden()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.locator(f"#plot-{PLOT}").scroll_into_view_if_needed()
 

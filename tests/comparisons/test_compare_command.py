@@ -50,7 +50,8 @@ def test_folders_and_files(compare, audits, tmp_path, capsys):
     found = result(tmp_path)
     assert [network["name"] for network in found["networks"]] == [folder.name for folder in folders]
     assert found["settings"]["command"][:2] == ["selplug", "compare"]
-    assert [claim["verdict"] for claim in found["claims"]].count("supported") == 12
+    supported = [claim["id"] for claim in found["claims"] if claim["verdict"] == "supported"]
+    assert {"dimensionality-gain", "robust-blocks"} <= set(supported)
     for network in found["networks"]:
         assert len(network["report"]["sha256"]) == 64
         assert network["report"]["file"].endswith("/report.json")
@@ -115,6 +116,24 @@ def test_left_out(compare, audits, tmp_path, capsys):
     assert "left out: odd" in " ".join(capsys.readouterr().out.split())
     assert [one["name"] for one in result(tmp_path)["left_out"]] == ["odd"]
     assert "digest eeeeeeeeeeee" in (tmp_path / "out" / "compare.html").read_text()
+
+
+def test_a_protocol_and_audits_of_training_images(compare, audits, tmp_path, capsys):
+    (tmp_path / "plan.yaml").write_text("claims: [robust-blocks]\nalphas: [0]\n")
+    write_json(trained_report(adversarial="ffgsm:eps=4/255", digest="e" * 64), tmp_path)
+    extra = ("--protocol", tmp_path / "plan.yaml", "--train-set", tmp_path / "report.json")
+    assert compare(*sorted(audits.iterdir()), *extra) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    found = result(tmp_path)
+    assert f"SHA-256 {found['protocol']['sha256']}" in shown
+    assert "training images (split not told) were audited of 1 of 12 networks" in shown
+    assert [claim["id"] for claim in found["claims"] if claim["in_protocol"]] == ["robust-blocks"]
+    assert sum(network["train_gap"] is not None for network in found["networks"]) == 1
+    (tmp_path / "plan.yaml").write_text("claims: [robust-bloks]\n")
+    assert compare(*sorted(audits.iterdir()), *extra) == 2
+    assert "unknown claim robust-bloks; did you mean robust-blocks" in " ".join(capsys.readouterr().err.split())
+    assert compare(*sorted(audits.iterdir()), "--train-set", audits / "adv-s0") == 2
+    assert "is of the same samples as" in " ".join(capsys.readouterr().err.split())
 
 
 def newer(path: Path) -> None:

@@ -48,7 +48,8 @@ def test_groups_are_means_over_seeds(comparison):
         estimate = group.values["clean_accuracy"]
         assert estimate.value == pytest.approx(np.mean(values))
         assert estimate.n == 3
-        assert min(values) <= estimate.ci95[0] <= estimate.ci95[1] <= max(values)
+        spread = np.std(values, ddof=1) / np.sqrt(3)
+        assert estimate.ci95 == pytest.approx((np.mean(values) - 4.3027 * spread, np.mean(values) + 4.3027 * spread))
         means = [np.mean([n.measured.curves["dimensionality"][place] for n in group.networks]) for place in range(6)]
         np.testing.assert_allclose(group.curves["dimensionality"][0], means)
 
@@ -63,6 +64,8 @@ def test_correlations_are_listed_with_intervals(comparison):
     found = {(one.x, one.y): one.estimate for one in comparison.correlations}
     assert found["selectivity", "corruption_accuracy"].value < -0.7
     assert found["selectivity", "adversarial_accuracy"].n == 9
+    assert found["selectivity", "adversarial_accuracy"].configurations == 3
+    assert found["selectivity", "adversarial_accuracy"].p == pytest.approx(1 / 3)  # 3 in order, either way
     assert all(one.ci95 is not None for one in found.values())
 
 
@@ -87,8 +90,15 @@ def test_tables_hold_the_same_numbers(saved, comparison):
         assert float(row["accuracy|fog@1"]) == network.measured.accuracies["fog@1"]
     claims = rows(saved / "claims.csv")
     assert [row["verdict"] for row in claims] == [judged.verdict for judged in comparison.claims]
-    assert float(claims[0]["ci95_low"]) == comparison.claims[0].estimate.ci95[0]
-    assert claims[9]["value"] == ""
+    assert [row["p_adjusted"] for row in claims] == [
+        "" if judged.p_adjusted is None else str(judged.p_adjusted) for judged in comparison.claims
+    ]
+    gain = next(row for row in claims if row["id"] == "dimensionality-gain")
+    found = next(judged for judged in comparison.claims if judged.claim.id == "dimensionality-gain")
+    assert float(gain["ci95_low"]) == found.estimate.ci95[0]
+    assert (gain["configurations"], gain["n"]) == ("3", "9")
+    assert gain["parts"].startswith("participation ratio, one-step attacks: 0.1")
+    assert next(row for row in claims if row["id"] == "robust-overfitting")["value"] == ""
     pandas = pytest.importorskip("pandas")
     frame = comparison.frame()
     assert isinstance(frame, pandas.DataFrame)
@@ -99,17 +109,33 @@ def test_same_reports_same_bytes(saved, tmp_path):
     again = selplug.compare(family(), resamples=RESAMPLES).save(tmp_path)
     for name in FILES:
         assert (again / name).read_bytes() == (saved / name).read_bytes()
+    # So few configurations are permuted in all ways: the seed decides nothing.
     other = selplug.compare(family(), resamples=RESAMPLES, seed=1)
-    assert other.claims[0].estimate.ci95 != json.loads((saved / "comparison.json").read_text())["claims"][0]["ci95"]
+    assert [judged.p for judged in other.claims] == [
+        claim["p"] for claim in json.loads((saved / "comparison.json").read_text())["claims"]
+    ]
 
 
-def test_the_page_shows_claims_plots_and_notes(saved):
+def test_the_page_shows_claims_plots_and_notes(saved, comparison):
     page = (saved / "compare.html").read_text()
-    assert page.count('class="verdict yes"') == 12
+    verdicts = [judged.verdict for judged in comparison.claims]
+    assert page.count('class="verdict yes"') == verdicts.count("supported") > 0
+    assert page.count('class="verdict unknown"') == verdicts.count("not enough data") > 0
+    line = f"not enough data for {verdicts.count('not enough data')} of {len(verdicts)} claims"
+    assert page.count(line) == 1
+    assert comparison.summary().count(line) == 1
+    judged = next(judged for judged in comparison.claims if judged.claim.id == "robust-blocks")
+    assert f'<td class="number">{judged.estimate.ci95[0]:.3f} to {judged.estimate.ci95[1]:.3f}</td>' in page
+    assert "--flatten does not" in page
     for part in ("Claims of the papers", 'id="plot-link-corruptions"', 'id="plot-depth-gain"', 'id="plot-sweep-fgsm"'):
         assert part in page
     assert page.count('id="plot-map-') == 4
-    assert set(re.findall(r'href="https://arxiv.org/abs/([^"]*)"', page)) == {"2010.07693", "2206.09868", "2007.02047"}
+    assert set(re.findall(r'href="https://arxiv.org/abs/([^"]*)"', page)) == {
+        "2010.07693",
+        "2007.04440",
+        "2206.09868",
+        "2007.02047",
+    }
     assert "https://" not in re.sub(r'href="https://arxiv.org[^"]*"', "", page.partition("<script")[0])
 
 
@@ -215,7 +241,7 @@ def test_what_cannot_be_compared_at_all(given, message):
         selplug.compare(given)
 
 
-def test_bad_numbers_of_the_bootstrap():
+def test_bad_numbers_of_the_permutations():
     for options in ({"resamples": 0}, {"seed": -1}):
         with pytest.raises(InputError, match="at least 1 resample and a seed >= 0"):
             selplug.compare([trained_report(), trained_report(seed=1)], **options)

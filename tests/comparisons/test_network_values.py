@@ -46,7 +46,7 @@ def test_every_value_by_hand():
         score=0.25,
     )
     (found, _), notes = values(report, trained_report(), alphas=[-1.0, 0.0])
-    assert not notes
+    assert notes == ["one-step attacks are matched with corruptions of nearly the same L2 size"]
     expected = {
         "alpha": -1.0,
         "selectivity": 0.3,
@@ -57,6 +57,8 @@ def test_every_value_by_hand():
         "corruption_relative": 0.45 / 0.8,
         "adversarial_accuracy": 0.2,
         "adversarial_relative": 0.25,
+        "adversarial_one_step": 0.2,
+        "adversarial_iterated": None,
         "noise_accuracy": 0.6,
         "worst_case": 0.1,
         "dimensionality_early": 4 / 8,
@@ -138,7 +140,7 @@ def test_a_measure_that_one_network_lacks_takes_nothing_from_the_others():
         assert first.values[key] is None
         assert second.values[key] is not None
     assert first.similarity is None
-    assert not notes
+    assert notes == ["one-step attacks are matched with corruptions of nearly the same L2 size"]
 
 
 def test_worst_cases_over_other_attacks_are_not_compared():

@@ -66,7 +66,7 @@ def test_the_line_tells_model_samples_and_counts(comparison):
     assert repr(sample_similarity()) == "<SimilarityReport: net layer (a) and net (b) on 40 images; 5 and 3 layers>"
     assert repr(sample_explanation()) == "<Explanation: net cat explained on 2 images; 4 maps by saliency, a|b>"
     assert repr(comparison) == (
-        "<Comparison: 12 networks in 4 groups; resnet20_cifar; 12 of 13 claims supported, 13 conditions>"
+        "<Comparison: 12 networks in 4 groups; resnet20_cifar; 7 of 16 claims supported, 13 conditions>"
     )
 
 

@@ -17,17 +17,23 @@ from .curves import Curve, curves
 
 #: Accuracies on the same samples may differ by as much, in samples and as a share, before a check fails.
 SLACK_SAMPLES, SLACK_SHARE = 1, 0.01
+_ALL = ("*",)
 #: What is left at a large budget may be as much.
 ABOUT_ZERO = 0.02
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check: ``name`` says what should hold, ``detail`` what was seen."""
+    """One check: ``name`` says what should hold, ``detail`` what was seen.
+
+    ``against``: the attacks that a failed check speaks against, ``"*"`` for all by gradient; none where larger budgets
+    are all that is missing, and None in files that do not tell.
+    """
 
     name: str
     passed: bool
     detail: str
+    against: tuple[str, ...] | None = None
 
 
 def checks(conditions: Sequence[Condition], probe: AttackProbe | None) -> list[Check]:
@@ -46,7 +52,10 @@ def summarize(conditions: Sequence[Condition], probe: AttackProbe | None) -> lis
     """The checks ready for JSON; None where no attack ran."""
     if probe is None:
         return None
-    return [{"name": c.name, "passed": c.passed, "detail": c.detail} for c in checks(conditions, probe)]
+    return [
+        {"name": c.name, "passed": c.passed, "detail": c.detail, "against": c.against}
+        for c in checks(conditions, probe)
+    ]
 
 
 def _of_the_model(probe: AttackProbe) -> Iterator[Check]:
@@ -58,6 +67,7 @@ def _of_the_model(probe: AttackProbe) -> Iterator[Check]:
         "autoattack:version=rand do"
         if probe.randomized
         else f"on {where}",
+        _ALL if probe.randomized else (),
     )
     yield Check(
         "no gradient is exactly zero",
@@ -68,6 +78,7 @@ def _of_the_model(probe: AttackProbe) -> Iterator[Check]:
             if probe.zero_gradient
             else ""
         ),
+        _ALL if probe.zero_gradient else (),
     )
     yield Check(
         "outputs are logits",
@@ -75,6 +86,7 @@ def _of_the_model(probe: AttackProbe) -> Iterator[Check]:
         "they are probabilities, on which the cross-entropy of most attacks is flat: return logits"
         if probe.probabilities
         else "they are no probabilities",
+        _ALL if probe.probabilities else (),
     )
 
 
@@ -93,6 +105,7 @@ def _against_noise(conditions: Sequence[Condition], probe: AttackProbe) -> Itera
         f"{printable(name)} leaves {percent(attack / probe.samples)} of the first {probe.samples} images right, noise "
         f"{percent(noise / probe.samples)}"
         + (f"; so {len(weak)} of {len(pairs)} attacks" if weak else f"; none of {len(pairs)} attacks does less"),
+        tuple(weak),
     )
 
 
@@ -116,6 +129,7 @@ def _iterations(conditions: Sequence[Condition]) -> Iterator[Check]:
             f"{printable(worst.name)} leaves {percent(worst.accuracy)}, {printable(single.name)} "
             f"{percent(single.accuracy)}"
             + (": take more steps or another step size, or suspect masked gradients" if weak else ""),
+            tuple(c.name for c in many if _rises(single, c)),
         )
 
 
@@ -133,6 +147,7 @@ def _over_budget(curve: Curve) -> Iterator[Check]:
         f"{printable(rising[0][1].name)}: the attack does not find what smaller budgets hold"
         if rising
         else f"{name}: over {len(curve.points)} budgets",
+        tuple(condition.name for budget, condition in curve.points if budget > 0) if rising else (),
     )
     last = curve.points[-1][1]
     yield Check(
@@ -144,6 +159,7 @@ def _over_budget(curve: Curve) -> Iterator[Check]:
             if last.accuracy > ABOUT_ZERO
             else ""
         ),
+        (),
     )
 
 
