@@ -107,7 +107,7 @@ def gallery(report: AuditRecord, budget: int = BUDGET) -> Gallery:
 
 
 def _fitting(images: list[np.ndarray], count: int, budget: int) -> tuple[int, int]:
-    """The step between pixels and the number of examples that fit; a difference is taken to be as large as its image."""
+    """The step between pixels and the number of examples that fit; a difference counts as large as its image."""
     height, width = images[0].shape[2:]
     step = 1
     while True:
