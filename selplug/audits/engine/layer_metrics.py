@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ...core.measures.functional import shuffle_targets
+from ...core.measures.local import local
 from ...core.measures.unit_gradients import UnitGradients
 from ...core.model.layers import Layer
 from ...core.types import MeasureFactory
@@ -59,7 +60,7 @@ class LayerMetrics:
         units = [layer.units for layer in self._layers]
         factories = {name: getattr(factory, "between_layers", None) for name, factory in self._measures.items()}
         return {
-            name: factory(num_units=units, **self._options).to(self._device)
+            name: local(factory(num_units=units, **self._options), self._device)
             for name, factory in factories.items()
             if factory is not None
         }
@@ -95,7 +96,7 @@ class LayerMetrics:
             return {}
         return {
             layer.name: {
-                name: factory(num_units=layer.units, **self._options).to(self._device)
+                name: local(factory(num_units=layer.units, **self._options), self._device)
                 for name, factory in factories.items()
             }
             for layer in self._layers

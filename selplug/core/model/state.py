@@ -13,7 +13,6 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from .settings import deterministic as deterministic
 
 
 @contextmanager

@@ -12,11 +12,8 @@ from torch import nn
 import selplug
 from selplug.core.model.settings import deterministic
 
-PRECISIONS = [
-    (backend, op)
-    for backend, ops in {"generic": ["all"], "cuda": ["all", "matmul", "conv", "rnn"], "mkldnn": ["all", "matmul"]}.items()
-    for op in ops
-]  # fmt: skip
+OPERATIONS = {"generic": ["all"], "cuda": ["all", "matmul", "conv", "rnn"], "mkldnn": ["all", "matmul"]}
+PRECISIONS = [(backend, op) for backend, operations in OPERATIONS.items() for op in operations]
 NEWER = hasattr(torch._C, "_get_fp32_precision_getter")
 
 
