@@ -1,1 +1,2 @@
+from .model.settings import *  # noqa: F403
 from .model.state import *  # noqa: F403

@@ -16,7 +16,8 @@ from ..core.errors import InputError
 from ..core.inputs import count_classes, image_batch, to_unit_range
 from ..core.model.capture import find_layers, uncompiled
 from ..core.model.layers import Layer
-from ..core.model.state import deterministic, frozen, placed, seeded
+from ..core.model.settings import deterministic
+from ..core.model.state import frozen, placed, seeded
 from ..core.model.unit_range import UnitRangeModel
 from ..core.perturb import batch_seed, run_perturbation
 from ..core.types import Attribution, Perturbation, Progress, Subject

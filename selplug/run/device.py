@@ -20,6 +20,8 @@ def resolve_device(device: str | torch.device | None) -> torch.device | None:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"device {str(device)!r} cannot be used here ({reason}); try --device cpu") from error
+    if place.type == "meta":
+        raise InputError("the device 'meta' holds no values, so nothing can be computed on it; try --device cpu")
     return place
 
 

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from ..core.errors import InputError, SelplugError
 from ..core.inputs import image_batch, to_unit_range
 from ..core.measures.alignment import BlockStructure, block_structure
+from ..core.measures.local import local
 from ..core.measures.similarity import BLOCK, LinearCKA, Procrustes
 from ..core.model.capture import Capture, find_layers, uncompiled
 from ..core.model.layers import Layer
-from ..core.model.state import deterministic, frozen, placed
+from ..core.model.settings import deterministic
+from ..core.model.state import frozen, placed
 from ..core.model.unit_range import UnitRangeModel
 from ..core.types import STATE_BYTES, Progress, Subject
 from ..core.words import plural
@@ -100,7 +102,7 @@ def run_similarity(
         frozen(models["a"]),
         frozen(models["b"]),
     ):
-        cka, procrustes = LinearCKA(estimator, block).to(place), Procrustes().to(place)
+        cka, procrustes = local(LinearCKA(estimator, block), place), local(Procrustes(), place)
         found: dict[str, tuple[Layer, ...]] = {}
         for images in paired_batches(first, second):
             sets = {}

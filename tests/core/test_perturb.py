@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from selplug.core.errors import InputError, PerturbationError
-from selplug.core.model.state import deterministic, frozen, placed, seeded
+from selplug.core.model.settings import deterministic
+from selplug.core.model.state import frozen, placed, seeded
 from selplug.core.model.unit_range import UnitRangeModel
 from selplug.core.perturb import TOLERANCE, batch_seed, check_images, run_perturbation
 

@@ -11,6 +11,7 @@ from torchmetrics import Metric
 
 from ...core.clean import CLEAN
 from ...core.measures.functional import wilson_interval
+from ...core.measures.local import state_bytes
 from ...core.perturb import Perturbed
 from ...core.types import Perturbation
 from .results import Condition, TargetSuccess
@@ -36,10 +37,7 @@ class ConditionSums:
     def bytes(self) -> int:
         """How much memory the metrics take."""
         tables = (self.measures, self.differences, self.pairs)
-        metrics = [metric for table in tables for layer in table.values() for metric in layer.values()]
-        tensors = [getattr(metric, name) for metric in metrics for name in metric._defaults]
-        # Twice: torchmetrics keeps a copy of each state to reset it.
-        return 2 * sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
+        return sum(state_bytes(metric) for table in tables for layer in table.values() for metric in layer.values())
 
     def count(self, predicted: Tensor, targets: Tensor, perturbed: Perturbed | None) -> None:
         """Adds a batch: predicted classes and labels (N,) on the CPU; ``perturbed`` is None for clean images."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from ...core.measures.functional import shuffle_targets
+from ...core.measures.local import local
 from ...core.measures.unit_gradients import UnitGradients
 from ...core.model.layers import Layer
 from ...core.plugins.blame import blamed
@@ -67,7 +68,7 @@ class LayerMetrics:
         for name, measure in self._measures.items():
             if measure.between_layers is not None:
                 with blamed(measure.plugin):
-                    found[name] = measure.between_layers(num_units=units, **self._options).to(self._device)
+                    found[name] = local(measure.between_layers(num_units=units, **self._options), self._device)
         return found
 
     def update(
@@ -103,7 +104,7 @@ class LayerMetrics:
             return {}
         return {
             layer.name: {
-                name: measure(num_units=layer.units, **self._options).to(self._device)
+                name: local(measure(num_units=layer.units, **self._options), self._device)
                 for name, measure in measures.items()
             }
             for layer in self._layers

@@ -14,7 +14,8 @@ from ...core.inputs import count_classes, to_unit_range
 from ...core.measures.unit_gradients import DIRECTIONS, check_directions
 from ...core.model.capture import find_layers, uncompiled
 from ...core.model.compiled import CompiledModel
-from ...core.model.state import deterministic, frozen, placed, uncompiled_calls
+from ...core.model.settings import deterministic
+from ...core.model.state import frozen, placed, uncompiled_calls
 from ...core.model.unit_range import UnitRangeModel
 from ...core.plugins.measure import measures as checked_measures
 from ...core.types import STATE_BYTES, MeasureFactory, Perturbation, Progress, Subject

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..errors import InputError
+
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
@@ -57,19 +59,39 @@ def on_this_thread(hook: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def placed(model: nn.Module, device: torch.device | None) -> Iterator[torch.device]:
-    """Moves the model to ``device`` (its own if None) inside; afterwards every tensor is back on its old device."""
-    tensors = [*model.parameters(), *model.buffers()]
-    homes = [tensor.device for tensor in tensors]
+    """The model on ``device`` (its own if None) inside; after it every tensor is what and where it was.
+
+    That holds for gradients too, and where the move itself fails halfway, out of memory say.
+
+    Raises:
+        InputError: the device or a tensor of the model is "meta", where there are no values.
+    """
+    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    homes = [tensor.device for tensor in tensors.values()]
     device = device or (homes[0] if homes else torch.device("cpu"))
+    empty = next((name for name, tensor in tensors.items() if tensor.is_meta), None)
+    if empty is not None:
+        raise InputError(f"expected a model with weights, but {empty} is on the device 'meta', which holds none")
+    if device.type == "meta":
+        raise InputError("the device 'meta' holds no values, so nothing can be computed on it; give another, as 'cpu'")
+    if all(home == device for home in homes):
+        yield device
+        return
+    # The tensors as they are, not where they are: what is moved back from a device that failed may be lost. By module
+    # and name, since Module.to may put others in their place, as it does with all buffers.
+    modules = [(module, dict(module._parameters), dict(module._buffers)) for module in model.modules()]
+    held = [(tensor, tensor.data) for tensor in tensors.values()]
+    held += [(grad, grad.data) for parameter in model.parameters() if (grad := parameter.grad) is not None]
     try:
-        if any(home != device for home in homes):
-            model.to(device)
+        model.to(device)
         yield device
     finally:
-        # Module.to keeps the parameter objects, but replaces the buffers.
-        for tensor, home in zip([*model.parameters(), *model.buffers()], homes, strict=True):
-            if tensor.device != home:
-                tensor.data = tensor.data.to(home)
+        for module, parameters, buffers in modules:
+            module._parameters.update(parameters)
+            module._buffers.update(buffers)
+        for tensor, data in held:
+            if tensor.device != data.device:
+                tensor.data = data
 
 
 @contextmanager
@@ -99,12 +121,3 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         finally:
             np.random.set_state(numpy_state)
             random.setstate(python_state)
-
-
-@contextmanager
-def deterministic() -> Iterator[None]:
-    """cuDNN always uses the same algorithm, and float32 products have full precision (no TF32)."""
-    with torch.backends.cudnn.flags(
-        enabled=torch.backends.cudnn.enabled, benchmark=False, deterministic=True, allow_tf32=False
-    ):
-        yield
