@@ -39,7 +39,7 @@ class Row:
 class Gallery:
     """``labels``: true label of each example, ``rows``: one per condition, ``width`` in CSS pixels.
 
-    ``step``: only every so-manieth row and column of pixels is shown, to keep the file small.
+    ``step``: one in ``step`` rows and columns of pixels is shown, to keep the file small.
     """
 
     labels: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ def gallery(report: AuditRecord, budget: int = BUDGET) -> Gallery:
 
 
 def _fitting(images: list[np.ndarray], count: int, budget: int) -> tuple[int, int]:
-    """Every how manieth pixel and how many examples fit; a difference is taken to be as large as its image."""
+    """The step between pixels and the number of examples that fit; a difference counts as large as its image."""
     height, width = images[0].shape[2:]
     step = 1
     while True:
