@@ -20,7 +20,10 @@ class Table:
 
 WIDTH = 120
 #: What a narrow terminal can do without, first things first: the page and the JSON have all of it.
-EXPENDABLE = ("explained class", "kind", "part. ratio", "dead", "null level", "CV units", "noise", "worst case")
+EXPENDABLE = (
+    *("explained class", "kind", "part. ratio", "dead", "null level", "CV units", "noise", "worst case"),
+    *("configurations", "p", "networks"),
+)
 #: More layers than this are shown as the first and the last half of it.
 MANY_LAYERS = 24
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-from sample_comparison import family, trained_report, with_settings, with_subject
+from sample_comparison import family, steps, trained_report, with_settings, with_subject
 
 import selplug
 from selplug.comparisons.figures import depth_plots, linking_plots, sweep_plots
@@ -253,3 +253,15 @@ def test_what_json_cannot_hold_leaves_no_file(tmp_path):
     with pytest.raises(ReportError, match=r"comparison\.json"):
         found.save(tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_narrow_terminal_keeps_claims_and_verdicts():
+    from rich.console import Console
+
+    console = Console(width=80, color_system=None)
+    with console.capture() as capture:
+        selplug.compare(steps(), resamples=RESAMPLES).print_to(console)
+    text = capture.get()
+    assert "selectivity are" in text
+    assert re.search(r"claim +number +95 % interval +adjusted p +networks +verdict", text)
+    assert max(map(len, text.splitlines())) <= 80
